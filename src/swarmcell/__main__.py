@@ -1,0 +1,5 @@
+"""`python -m swarmcell`."""
+
+from swarmcell.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""From files to cells: readers, schema, qc, transform, panel, statistics, split, batches."""

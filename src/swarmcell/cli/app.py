@@ -1,0 +1,72 @@
+"""The command `swarmcell`. Command modules import what they need when they run, so that `--help` is quick."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from swarmcell import __version__
+from swarmcell.cli import (
+    demo,
+    doctor,
+    evaluate,
+    identity,
+    init,
+    panel,
+    predict,
+    preprocess,
+    runs,
+    swarm,
+    train,
+)
+from swarmcell.cli.common import EXIT_INTERRUPTED, fail
+from swarmcell.errors import SwarmcellError
+
+app = typer.Typer(
+    name="swarmcell",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"swarmcell {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def swarmcell(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Single-cell swarm classification: hospitals train one model together; no cell leaves its hospital.
+
+    Start with `swarmcell demo`, or by hand: preprocess, train, evaluate.
+    """
+
+
+app.command("preprocess")(preprocess.preprocess)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("init")(init.init)
+app.command("doctor")(doctor.doctor)
+app.command("runs")(runs.runs)
+app.command("demo")(demo.demo)
+app.add_typer(identity.app, name="identity")
+app.add_typer(swarm.app, name="swarm")
+app.add_typer(panel.app, name="panel")
+
+
+def main() -> None:
+    """Run the command line; errors become exit codes here and nowhere else."""
+    try:
+        app()
+    except SwarmcellError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

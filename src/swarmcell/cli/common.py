@@ -1,0 +1,94 @@
+"""Options that many commands share, and how a command speaks: what it says, what it ends with, how it fails."""
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from swarmcell import errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_CODES: dict[type[errors.SwarmcellError], int] = {
+    errors.UsageError: 2,  # click's own code for a wrong option
+    errors.InputError: 3,
+    errors.CellsError: 4,
+    errors.ConfigError: 5,
+    errors.ModelError: 6,
+    errors.SwarmError: 7,
+    errors.OutputError: 8,
+}
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+
+
+@dataclass
+class _Voice:
+    quiet: bool = False
+    debug: bool = False
+
+
+voice = _Voice()
+
+
+def _set_quiet(value: bool) -> bool:
+    voice.quiet = value
+    return value
+
+
+def _set_debug(value: bool) -> bool:
+    voice.debug = value
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, for programs.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all randomness: same seed, same result.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="Processor threads; 0 takes all.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists at the target.")]
+
+
+def console() -> "Console":
+    """Return the console for people: standard error, silent with `--quiet`."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=voice.quiet, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line for people."""
+    console().print(text)
+
+
+def next_command(command: str) -> None:
+    """Print the command that comes next; every command ends with it."""
+    if not voice.quiet:
+        typer.echo(f"next: {command}", err=True)
+
+
+def print_json(value: dict[str, Any] | list[Any]) -> None:
+    """Print one JSON document on standard output."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def exit_code(error: errors.SwarmcellError) -> int:
+    """Return the exit code of the error's branch."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), EXIT_BUG)
+
+
+def fail(error: errors.SwarmcellError) -> NoReturn:
+    """End the program as the error's branch of the tree says."""
+    if voice.debug:
+        import traceback
+
+        traceback.print_exception(error)
+    typer.echo(f"error: {error}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        typer.echo(f"  {note}", err=True)
+    sys.exit(exit_code(error))

@@ -1,0 +1,64 @@
+"""Reading a TOML file into a frozen model, with errors that name the file, the key and the remedy."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from swarmcell.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class FrozenModel(BaseModel):
+    """A frozen value whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}). Check the path."
+        raise ConfigError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not a TOML file ({error}). Compare it with the examples in configs/."
+        raise ConfigError(msg) from error
+
+
+def load(path: Path, model: type[Model]) -> Model:
+    """Read `path` as `model`.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a key is missing, unknown or impossible.
+    """
+    return parse(read_toml(path), model, source=str(path))
+
+
+def parse(content: dict[str, Any], model: type[Model], *, source: str) -> Model:
+    """Read a mapping as `model`; `source` is the name that an error shows."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc']) or '(file)'}: {_reason(e)}" for e in error.errors()]
+        msg = "\n".join([f"{source}: {len(lines)} value(s) to mend:", *lines])
+        raise ConfigError(msg) from error
+
+
+def _reason(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
+    if error["type"] == "extra_forbidden":
+        return "unknown key; remove it, or check its spelling"
+    if error["type"] == "missing":
+        return "missing"
+    return f"{error['msg']} (got {error['input']!r})"

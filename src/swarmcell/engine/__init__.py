@@ -1,0 +1,1 @@
+"""The Log port, and the engines that order and store the log."""

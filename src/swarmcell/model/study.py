@@ -1,0 +1,70 @@
+"""The rules of a study: what is learnt, from which features, in which stages, and when to stop.
+
+Rules: every value here stands in the genesis of a swarm, so all sites learn by the same ones; a local run uses the
+same class. Nothing here names a file, a site or a machine.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+StageName = Literal["features", "cell", "patient"]
+_STRICT = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRule:
+    """How the panel is chosen from the universe.
+
+    `all` keeps the whole universe; `top_variance` keeps the `n_top` features with the largest swarm-wide variance of X.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    rule: Literal["all", "top_variance"] = "all"
+    n_top: int = 2000  # chosen: the usual number of highly-variable genes in scanpy's tutorials
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRule:
+    """How one stage's classifier is fitted and merged."""
+
+    __pydantic_config__ = _STRICT
+
+    model: Literal["linear", "mlp"] = "linear"
+    hidden: int = 64  # units of the hidden layer of `mlp`; chosen
+    merge: Literal["fedavg"] = "fedavg"
+    epochs_per_round: int = 1
+    batch_rows: int = 256
+    learning_rate: float = 0.01
+    l2: float = 1e-4  # weight decay on the coefficients, never on the intercept
+    rounds_max: int = 20
+    patience_rounds: int = 5  # rounds without a better swarm-wide validation loss before the stage ends
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floors:
+    """Below these a site publishes no sum."""
+
+    __pydantic_config__ = _STRICT
+
+    donors: int = 5
+    cells: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The rules of one study. `cell_types` and `conditions` are the label vocabularies, in order."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    modality: Literal["rna", "cytometry"]
+    stages: tuple[StageName, ...] = ("features", "cell", "patient")
+    cell_types: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    universe_sha256: str = ""  # hex; of the ordered feature file that all sites preprocessed with
+    features: FeatureRule = field(default_factory=FeatureRule)
+    cell: FitRule = field(default_factory=FitRule)
+    patient: FitRule = field(default_factory=lambda: FitRule(epochs_per_round=20, batch_rows=64, l2=1e-2))
+    floors: Floors = field(default_factory=Floors)
+    seed: int = 0

@@ -1,0 +1,1 @@
+"""Sealing of blobs; secure aggregation and differential privacy have their place here."""

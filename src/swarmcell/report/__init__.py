@@ -1,0 +1,1 @@
+"""What a person sees: console, figures, html. Takes results, computes none."""
