@@ -1,7 +1,8 @@
 """What a peer learns, as the peer sees it: bytes in, bytes out.
 
-Rules: `merge` is a pure function, equal to the bit on every machine; `contribute` may take hours and runs off the loop;
-neither may raise for what another peer sent: a bad contribution is left out with a reason that depends on its bytes only.
+Rules: `merge` is a pure function, equal to the bit on every machine; `contribute` may take hours and runs off the
+loop; neither may raise for what another peer sent: a bad contribution is left out with a reason that depends on its
+bytes only.
 """
 
 import threading
