@@ -1,0 +1,108 @@
+"""Facts about identities."""
+
+import stat
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmcell.errors import ConfigError, InputError, OutputError, SwarmError, UsageError
+from swarmcell.node import identity
+
+
+def test_a_missing_identity_names_the_command_that_makes_it():
+    with pytest.raises(InputError, match="swarmcell identity create site-a"):
+        identity.load("site-a")
+
+
+@pytest.mark.parametrize("name", ["", "Site A", "../escape", "-x", "a" * 64, "é"])
+def test_a_bad_name_is_refused(name):
+    with pytest.raises(UsageError, match="no name"):
+        identity.create(name)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_secret_that_others_may_read_is_refused(mode):
+    identity.create("site-a")
+    identity.secret_path("site-a").chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        identity.load("site-a")
+
+
+@pytest.mark.parametrize("content", ["name = 'x'", "][", 'signing_secret = "zz"', "\0"])
+def test_a_file_that_is_no_identity_is_refused(content):
+    identity.create("site-a")
+    identity.secret_path("site-a").write_text(content)
+    with pytest.raises(ConfigError):
+        identity.load("site-a")
+
+
+def test_an_identity_is_never_replaced_without_force():
+    first = identity.create("site-a")
+    with pytest.raises(OutputError, match="--force"):
+        identity.create("site-a")
+    assert identity.load("site-a") == first
+    assert identity.create("site-a", force=True) != first
+
+
+def test_the_secret_file_is_for_its_owner_only_and_the_card_holds_no_secret():
+    made = identity.create("site-a")
+    path = identity.secret_path("site-a")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    card = identity.card_path(path).read_text()
+    for secret in (made.signing_secret, made.sealing_secret, made.engine_secret):
+        assert secret.hex() not in card
+        assert secret.hex() not in repr(made)
+
+
+def test_three_keys_are_three_different_ones():
+    card = identity.create("site-a").card
+    assert len({card.signing_key, card.sealing_key, card.engine_key}) == 3
+
+
+def test_a_card_is_read_from_its_file_or_from_a_local_name(tmp_path):
+    made = identity.create("site-a")
+    sent = tmp_path / "sent.toml"
+    sent.write_bytes(made.card.to_toml())
+    assert identity.load_card(str(sent)) == identity.load_card("site-a") == made.card
+
+
+def test_local_names_lists_identities_and_nothing_else():
+    assert identity.local_names() == []
+    for name in ("site-b", "site-a"):
+        with identity.hold(identity.create(name), bytes(32)):
+            pass
+    assert identity.local_names() == ["site-a", "site-b"]
+
+
+@given(st.binary(max_size=64), st.binary(max_size=80), st.binary(max_size=40))
+def test_verification_of_junk_is_false_and_never_raises(message, signature, key):
+    assert identity.verify(key, message, signature) is False
+
+
+def test_a_signature_is_for_its_message_only():
+    made = identity.create("site-a")
+    signature = made.sign(b"message")
+    assert identity.verify(made.key, b"message", signature)
+    assert not identity.verify(made.key, b"massage", signature)
+
+
+def test_two_processes_with_one_identity_are_refused():
+    made = identity.create("site-a")
+    code = (
+        "from swarmcell.node import identity\n"
+        "from swarmcell.errors import SwarmError\n"
+        "try:\n"
+        "    with identity.hold(identity.load('site-a'), bytes(32)): print('held')\n"
+        "except SwarmError: print('refused')\n"
+    )
+    ask = [sys.executable, "-c", code]
+    with identity.hold(made, bytes(32)):
+        assert subprocess.run(ask, capture_output=True, text=True, check=True).stdout == "refused\n"
+        with pytest.raises(SwarmError, match="already runs"), identity.hold(made, bytes(32)):
+            pass
+        with identity.hold(made, b"another swarm".ljust(32)):
+            pass
+    assert subprocess.run(ask, capture_output=True, text=True, check=True).stdout == "held\n"
