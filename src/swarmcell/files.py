@@ -35,7 +35,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, *, force: bool = False, mode: int = 0o644) -> Iterator[Path]:
-    """Give an empty temporary file beside `path`; it takes the name `path` when the block ends well, else it is removed.
+    """Give an empty file beside `path`; it takes the name `path` when the block ends well, else it is removed.
 
     Parameters
     ----------
