@@ -1,0 +1,155 @@
+"""What one peer knows of itself: what it has signed and computed, who seems up, and since when it waits.
+
+Rules: the durable part is rebuilt by `remember`ing the peer's own signed entries, and `decide` never signs against it;
+the rest may be lost at any moment and is computed again. Clocks are local, and decide patience, never validity.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from swarmcell.swarm.actions import Outcome
+from swarmcell.swarm.encoding import digest, encode
+from swarmcell.swarm.entries import NO_DIGEST, Entry
+from swarmcell.swarm.payloads import (
+    Accept,
+    Acknowledge,
+    Approve,
+    Attest,
+    Checkpoint,
+    Commit,
+    Next,
+    Patience,
+    Propose,
+    Statistics,
+    Update,
+)
+
+_KEPT_HEIGHTS = 16  # own votes of older heights are forgotten: `decide` never looks below the open height
+
+
+@dataclass
+class Me:
+    """One peer's own side of the swarm.
+
+    Attributes
+    ----------
+    key
+        The peer's signing key.
+    sequence, previous
+        Of the last own entry; the next entry carries `sequence + 1` and `previous`.
+    up
+        Signing keys of the members whose announcements were heard of late (the node sets it).
+    to_approve, to_propose
+        What the operator decided: proposals (entry digests) to approve, changes to propose.
+    stranger
+        Why this key must not sign any more; empty as long as all is well.
+    """
+
+    key: bytes
+    sequence: int = 0
+    previous: bytes = NO_DIGEST
+    up: frozenset[bytes] = frozenset()
+    to_approve: set[bytes] = field(default_factory=set)
+    to_propose: list[Propose] = field(default_factory=list)
+    stranger: str = ""
+    digests: dict[int, bytes] = field(default_factory=dict)
+    attested: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    committed: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    views: dict[int, int] = field(default_factory=dict)
+    called: dict[int, int] = field(default_factory=dict)
+    done: set[tuple[str, object]] = field(default_factory=set)
+    outcomes: dict[bytes, Outcome] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)
+    states: set[bytes] = field(default_factory=set)
+    keys: set[bytes] = field(default_factory=set)
+    since: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    lags_ms: dict[int, int] = field(default_factory=dict)
+
+    def remember(self, entry: Entry) -> None:
+        """Take up one of my own durable entries, in the order of their sequences."""
+        self.sequence, self.previous = entry.sequence, entry.digest
+        self.digests[entry.sequence] = entry.digest
+        match entry.payload:
+            case Attest(height=height, view=view, body=body):
+                self.attested[height, view] = body
+                self._enter(height, view)
+            case Commit(height=height, view=view, body=body):
+                self.committed[height, view] = body
+                self._enter(height, view)
+            case Next(height=height, view=view):
+                self.called[height] = max(view, self.called.get(height, 0))
+                self._enter(height, view)
+            case Accept():
+                self.done.add(("accept", 0))
+            case Statistics(round=number) | Update(round=number):
+                self.done.add(("contribution", number))
+            case Patience(round=number):
+                self.done.add(("patience", number))
+            case Checkpoint(height=height) | Acknowledge(height=height):
+                self.done.add((entry.kind, height))
+            case Approve(proposal=proposal):
+                self.done.add(("approve", proposal))
+            case Propose():
+                self.done.add(("propose", _change_key(entry.payload)))
+                self.done.add(("approve", entry.digest))
+            case _:
+                pass
+
+    def meet(self, entry: Entry) -> None:
+        """Compare an own-authored entry of the log with what I have signed; a foreign one stops me for good."""
+        if entry.author == self.key and self.digests.get(entry.sequence) != entry.digest:
+            self.stranger = (
+                f"the log holds entry {entry.sequence} of this identity, which this site's ledger never signed: "
+                "the ledger was restored from a backup, or the identity runs twice. Make a new identity and ask the "
+                "members to revoke this one and admit the new one."
+            )
+
+    def merged(self, key: bytes, outcome: Outcome) -> None:
+        """Take the result of a `Merge`; the node keeps the state that it digests."""
+        self.outcomes[key] = outcome
+        self.states.add(outcome.state)
+
+    def holds(self, states: Iterable[bytes]) -> None:
+        """Say which merged states (digests) the node keeps."""
+        self.states.update(states)
+
+    def opened_key(self, key_digest: bytes) -> None:
+        """Say that the node holds the swarm key with this digest."""
+        self.keys.add(key_digest)
+        self.refused.pop(key_digest, None)
+
+    def refuse(self, key: bytes, why: str) -> None:
+        """Say why something asked for cannot be done here; `retry` asks again."""
+        self.refused[key] = why
+
+    def retry(self, key: bytes) -> None:
+        """Forget a refusal."""
+        self.refused.pop(key, None)
+
+    def has_proposed(self, proposal: Propose) -> bool:
+        """Say whether I have signed this very proposal."""
+        return ("propose", _change_key(proposal)) in self.done
+
+    def prune(self, height: int) -> None:
+        """Forget votes, outcomes and clocks of long final heights."""
+        floor = height - _KEPT_HEIGHTS
+        for votes in (self.attested, self.committed):
+            for old in [key for key in votes if key[0] < floor]:
+                del votes[old]
+        for marks in (self.views, self.called, self.lags_ms):
+            for lower in [key for key in marks if key < floor]:
+                del marks[lower]
+        for stale in [key for key in self.since if key[1] < floor]:
+            del self.since[stale]
+
+    def _enter(self, height: int, view: int) -> None:
+        self.views[height] = max(view, self.views.get(height, 0))
+
+
+def contribution_key(number: int) -> bytes:
+    """Return the name under which a peer refuses to contribute to a round."""
+    return digest(b"swarmcell/contribution/v1\0", encode(number))
+
+
+def _change_key(proposal: Propose) -> tuple[str, bytes, int, bytes]:
+    return proposal.change, proposal.member.signing_key, proposal.f, proposal.key_digest
