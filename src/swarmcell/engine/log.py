@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-ENTRY_BYTES_MAX = 768 * 1024  # below the 1 MiB of a NATS message, with room for headers; chosen
+ENTRY_BYTES_MAX = 1_000_000  # what the encoding allows; below the 1 MiB of a NATS message, with room for headers
 READ_ENTRIES_MAX = 1024
 
 

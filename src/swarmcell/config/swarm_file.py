@@ -1,0 +1,199 @@
+"""The swarm file: public, readable, without a secret or an address; its canonical form is the genesis of a swarm.
+
+Rules: `swarm create` reads a study's configuration (`SwarmConfig`) and writes the swarm file (`SwarmFile`), which holds
+the same, resolved, with the founders' public keys and the digest of the genesis. A file whose content does not give
+its digest is refused. All sites hold the same file, byte for byte in meaning: comments may differ.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomli_w
+from pydantic import Field, TypeAdapter, ValidationError
+
+from swarmcell.cells import panel
+from swarmcell.config.base import FrozenModel, parse, read_toml
+from swarmcell.errors import ConfigError, TamperedError
+from swarmcell.model.study import Study
+from swarmcell.node.identity import Card
+from swarmcell.swarm import encoding
+from swarmcell.swarm.genesis import Genesis, Member, quorum
+
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_HEAD = """\
+# The swarm file: the rules of one swarm and its founders' public keys. It holds no secret and no address.
+# Every site needs this very file. A changed value changes the digest, and swarmcell refuses the file.
+"""
+
+
+class SwarmRules(FrozenModel):
+    """How the swarm decides.
+
+    Attributes
+    ----------
+    f
+        Lying members that the swarm tolerates; needs `n >= 3f + 1` members.
+    min_updates
+        A round never closes with fewer updates; 0 takes the quorum.
+    awaited_blocks
+        A member with an update in one of the last so many merges is awaited.
+    patience_s
+        How long a peer waits for an awaited member at least, before it says in the log that it has waited long enough.
+    """
+
+    f: int = Field(default=0, ge=0)
+    min_updates: int = Field(default=0, ge=0)
+    awaited_blocks: int = Field(default=3, ge=1)  # chosen
+    patience_s: float = Field(default=60.0, gt=0, le=1_000_000)  # chosen
+
+
+class Founder(FrozenModel):
+    """A founding member's name and public keys (hex)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    signing_key: Hex32
+    sealing_key: Hex32
+    engine_key: Hex32
+
+    @classmethod
+    def of(cls, card: Card) -> "Founder":
+        """Read a founder off a public card."""
+        return cls(
+            name=card.name,
+            signing_key=card.signing_key.hex(),
+            sealing_key=card.sealing_key.hex(),
+            engine_key=card.engine_key.hex(),
+        )
+
+
+class SwarmConfig(FrozenModel):
+    """What `swarm create` reads: a study, and how its swarm decides."""
+
+    study: Study
+    swarm: SwarmRules = SwarmRules()
+
+
+class SwarmFile(FrozenModel):
+    """What `swarm create` writes and every site reads."""
+
+    digest: Hex32
+    study: Study
+    swarm: SwarmRules
+    founders: tuple[Founder, ...]
+
+    def genesis(self) -> Genesis:
+        """Return the genesis of this swarm."""
+        return _genesis(self.study, self.swarm, self.founders)
+
+
+def load_config(path: Path) -> SwarmConfig:
+    """Read a study's configuration; `study.universe`, a path relative to it, becomes the universe's digest.
+
+    Raises
+    ------
+    ConfigError, PanelError
+        If a value is missing, unknown or impossible, or the universe is not a panel.
+    """
+    content = read_toml(path)
+    study = dict(content.get("study", {}))
+    if "universe" in study:
+        study["universe_sha256"] = panel.load(path.parent / str(study.pop("universe"))).sha256
+    return parse({**content, "study": study}, SwarmConfig, source=str(path))
+
+
+def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:
+    """Make the swarm file of these founders.
+
+    Raises
+    ------
+    ConfigError
+        If no swarm can run by these rules: too few founders for `f`, a key twice, `min_updates` over the quorum.
+    """
+    founders = tuple(Founder.of(card) for card in cards)
+    least = config.swarm.min_updates or quorum(len(founders), config.swarm.f)
+    rules = config.swarm.model_copy(update={"min_updates": least})
+    genesis = _genesis(config.study, rules, founders)
+    return SwarmFile(digest=genesis.digest.hex(), study=config.study, swarm=rules, founders=founders)
+
+
+def dump(swarm: SwarmFile) -> bytes:
+    """Return the swarm file as TOML."""
+    content = swarm.model_dump(mode="json")
+    study = _without_none(dataclasses.asdict(swarm.study))
+    ordered = {"digest": swarm.digest, "study": study, "swarm": content["swarm"], "founders": content["founders"]}
+    return (_HEAD + tomli_w.dumps(ordered)).encode()
+
+
+def load(path: Path) -> SwarmFile:
+    """Read a swarm file and check its digest.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a swarm file.
+    TamperedError
+        If its content does not give the digest that stands in it.
+    """
+    swarm = parse(read_toml(path), SwarmFile, source=str(path))
+    found = swarm.genesis().digest.hex()
+    if found != swarm.digest:
+        msg = (
+            f"{path}: changed after it was made: its content gives the digest {found[:16]}…, the file says "
+            f"{swarm.digest[:16]}…. Ask whoever created the swarm for the file again."
+        )
+        raise TamperedError(msg)
+    return swarm
+
+
+def study_of(genesis: Genesis) -> Study:
+    """Return the study whose canonical form the rules of a genesis hold."""
+    rules = encoding.decode(genesis.rules)
+    try:
+        text = rules["study"] if isinstance(rules, Mapping) else None
+        return TypeAdapter(Study).validate_json(str(text))
+    except (KeyError, ValidationError) as error:
+        msg = f"the rules of this genesis hold no study of this version of swarmcell ({error})"
+        raise ConfigError(msg) from error
+
+
+def _genesis(study: Study, rules: SwarmRules, founders: Sequence[Founder]) -> Genesis:
+    try:
+        return Genesis(
+            name=study.name,
+            rules=_rules(study, founders),
+            founders=tuple(_member(founder) for founder in founders),
+            f=rules.f,
+            min_updates=rules.min_updates,
+            awaited_blocks=rules.awaited_blocks,
+            patience_ms=max(1, round(rules.patience_s * 1000)),
+        )
+    except encoding.EncodingError as error:
+        msg = f"no swarm can run by these rules: {error}. Change [swarm] in the configuration, or the founders."
+        raise ConfigError(msg) from error
+
+
+def _rules(study: Study, founders: Sequence[Founder]) -> bytes:
+    """Return the canonical bytes of what the pure core need not understand."""
+    text = json.dumps(dataclasses.asdict(study), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    keys = [[bytes.fromhex(founder.signing_key), bytes.fromhex(founder.engine_key)] for founder in founders]
+    return encoding.encode({"study": text, "engine_keys": keys})
+
+
+def _member(founder: Founder) -> Member:
+    return Member(
+        name=founder.name,
+        signing_key=bytes.fromhex(founder.signing_key),
+        sealing_key=bytes.fromhex(founder.sealing_key),
+    )
+
+
+def _without_none(content: dict[str, Any]) -> dict[str, Any]:
+    """Drop what TOML cannot say; the model's default says it."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in content.items()
+        if value is not None
+    }

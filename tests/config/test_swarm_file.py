@@ -1,0 +1,113 @@
+"""Facts about the swarm file."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmcell.config import swarm_file
+from swarmcell.errors import ConfigError, TamperedError
+from swarmcell.model.study import Study
+from swarmcell.node.identity import Identity
+
+STUDY = Study(name="sepsis", modality="rna", cell_types=("B", "T"), conditions=("ctrl", "case"))
+
+
+def identity(name):
+    return Identity(name, *((name + kind).encode().ljust(32, b".") for kind in ("1", "2", "3")))
+
+
+CARDS = [identity(name).card for name in ("site-a", "site-b", "site-c")]
+
+
+def made(**rules):
+    config = swarm_file.SwarmConfig(study=STUDY, swarm=swarm_file.SwarmRules(**rules))
+    return swarm_file.create(config, CARDS)
+
+
+def write(tmp_path, content):
+    path = tmp_path / "swarm.toml"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('name = "sepsis"', 'name = "other"'),
+        ("patience_s = 60.0", "patience_s = 6.0"),
+        ("n_top = 2000", "n_top = 2001"),
+        ('cell_types = [\n    "B",', 'cell_types = [\n    "b",'),
+        ('name = "site-b"', 'name = "site-x"'),
+    ],
+)
+def test_a_changed_value_is_refused(tmp_path, change):
+    text = swarm_file.dump(made()).decode()
+    assert change[0] in text
+    path = write(tmp_path, text.replace(*change, 1).encode())
+    with pytest.raises(TamperedError, match="Ask whoever created"):
+        swarm_file.load(path)
+
+
+@given(st.data())
+def test_a_changed_key_or_digest_is_refused(tmp_path_factory, data):
+    text = swarm_file.dump(made()).decode()
+    spot = data.draw(st.sampled_from([m.start() for m in re.finditer(r"[0-9a-f]{64}", text)]))
+    spot += data.draw(st.integers(0, 63))
+    other = data.draw(st.sampled_from([c for c in "0123456789abcdef" if c != text[spot]]))
+    path = write(tmp_path_factory.mktemp("swarm"), (text[:spot] + other + text[spot + 1 :]).encode())
+    with pytest.raises(TamperedError):
+        swarm_file.load(path)
+
+
+@given(st.binary(max_size=300))
+def test_junk_is_refused_with_a_clear_error(tmp_path_factory, junk):
+    with pytest.raises(ConfigError):
+        swarm_file.load(write(tmp_path_factory.mktemp("swarm"), junk))
+
+
+def test_rules_by_which_no_swarm_can_run_are_refused():
+    with pytest.raises(ConfigError, match="at least 4 founders"):
+        made(f=1)
+    with pytest.raises(ConfigError, match="min_updates"):
+        made(min_updates=3)
+    with pytest.raises(ConfigError, match="share a name or a key"):
+        swarm_file.create(swarm_file.SwarmConfig(study=STUDY), [CARDS[0], CARDS[0]])
+
+
+def test_an_unknown_key_is_named(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('[study]\nname = "x"\nmodality = "rna"\ncolour = 1\n[swarm]\nf = 0\n')
+    with pytest.raises(ConfigError, match="colour"):
+        swarm_file.load_config(path)
+
+
+def test_a_swarm_file_comes_back_as_it_was_made(tmp_path):
+    path = write(tmp_path, swarm_file.dump(made()))
+    assert swarm_file.load(path) == made()
+
+
+def test_comments_and_order_do_not_change_the_digest(tmp_path):
+    text = swarm_file.dump(made()).decode()
+    path = write(tmp_path, ("# a remark\n" + text.replace("f = 0\n", "# f\n  f   = 0\n")).encode())
+    assert swarm_file.load(path).genesis() == made().genesis()
+
+
+def test_the_genesis_holds_the_whole_study():
+    assert swarm_file.study_of(made().genesis()) == STUDY
+
+
+def test_min_updates_defaults_to_the_quorum():
+    assert made().swarm.min_updates == 2
+    assert made(min_updates=1).swarm.min_updates == 1
+
+
+def test_a_universe_file_becomes_its_digest(tmp_path):
+    from swarmcell.cells import panel
+
+    universe = panel.from_ids(["G1", "G2"], ["g1", "g2"], name="u")
+    (tmp_path / "universe.json").write_text(panel.to_json(universe))
+    path = tmp_path / "study.toml"
+    path.write_text('[study]\nname = "x"\nmodality = "rna"\nuniverse = "universe.json"\n')
+    assert swarm_file.load_config(path).study.universe_sha256 == universe.sha256
