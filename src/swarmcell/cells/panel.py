@@ -20,7 +20,8 @@ Modality = Literal["rna", "cytometry"]
 FORMAT = 1
 LOG1P_CP10K = "log1p_cp10k"
 ARCSINH = "arcsinh"
-TRANSFORMS: dict[str, str] = {"rna": LOG1P_CP10K, "cytometry": ARCSINH}
+TRANSFORMS: dict[str, str] = {"rna": LOG1P_CP10K, "cytometry": ARCSINH}  # where a panel names none
+ALLOWED_TRANSFORMS: dict[str, tuple[str, ...]] = {"rna": (LOG1P_CP10K,), "cytometry": (ARCSINH, "logicle", "none")}
 FEATURES_MAX = 200_000  # chosen: three times the transcripts of any annotation in use
 _VERSIONED = re.compile(r"^ENS[A-Z]*[GT]\d{11}\.\d+$")
 
@@ -45,7 +46,7 @@ class Panel:
     reference
         Where the IDs come from, such as `GRCh38 Ensembl 110`.
     transform
-        `log1p_cp10k` (RNA) or `arcsinh` (cytometry).
+        `log1p_cp10k` (RNA); `arcsinh`, `logicle(t,w,m,a)` or `none` (cytometry).
     cofactor
         Divisor before arcsinh (5 for CyTOF, 150 for flow); `None` for RNA.
 
