@@ -4,8 +4,11 @@ Rules: every value here stands in the genesis of a swarm, so all sites learn by 
 same class. Nothing here names a file, a site or a machine.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any, Literal
 
 StageName = Literal["features", "cell", "patient"]
 _STRICT = {"extra": "forbid"}
@@ -32,7 +35,7 @@ class FitRule:
 
     model: Literal["linear", "mlp"] = "linear"
     hidden: int = 64  # units of the hidden layer of `mlp`; chosen
-    merge: Literal["fedavg"] = "fedavg"
+    merge: Literal["fedavg", "exact-sum"] = "fedavg"
     epochs_per_round: int = 1
     batch_rows: int = 256
     learning_rate: float = 0.01
@@ -68,3 +71,25 @@ class Study:
     patient: FitRule = field(default_factory=lambda: FitRule(epochs_per_round=20, batch_rows=64, l2=1e-2))
     floors: Floors = field(default_factory=Floors)
     seed: int = 0
+
+
+def rules_digest(study: Study) -> str:
+    """Return the SHA-256 (hex) of the study's rules: canonical JSON, the same for the same rules."""
+    return sha256(json.dumps(asdict(study), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def from_plain(fields: Mapping[str, Any]) -> Study:
+    """Return the study of `dataclasses.asdict(study)`, also after a journey through JSON (lists for tuples).
+
+    Raises
+    ------
+    TypeError
+        If a key is missing or unknown.
+    """
+    rest: dict[str, Any] = dict(fields)
+    rest["features"] = FeatureRule(**rest["features"])
+    rest["cell"], rest["patient"] = FitRule(**rest["cell"]), FitRule(**rest["patient"])
+    rest["floors"] = Floors(**rest["floors"])
+    for name in ("stages", "cell_types", "conditions"):
+        rest[name] = tuple(rest[name])
+    return Study(**rest)

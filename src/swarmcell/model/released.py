@@ -1,0 +1,294 @@
+"""A trained model as a file: safetensors (integer arrays, never code) with JSON inside, and a readable card beside it.
+
+Rules: the file holds the merged state itself, so the digest of a released model is the digest that the swarm agreed
+on. `load` checks that digest and the file's own (study, features and card included). Prediction needs numpy only.
+The bytes hold no time and no path: the same training gives the same file.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+from scipy import sparse
+
+from swarmcell.cells.batches import Matrix, columns, is_sparse
+from swarmcell.cells.target import writing
+from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
+from swarmcell.model import sample_features
+from swarmcell.model.classifier import Scaling, logits, softmax, to_floats
+from swarmcell.model.fixed import Floats
+from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
+from swarmcell.model.study import Study, from_plain, rules_digest
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+FORMAT = 1
+CHUNK_ROWS = 8192  # cells predicted at a time
+COVERAGE_MIN = 0.8  # of the panel's features; DESIGN section 4
+_KEY = "swarmcell"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A finished study's model.
+
+    Attributes
+    ----------
+    study
+        The rules that it was trained by, with the label vocabularies.
+    panel_ids
+        The features it reads, in order.
+    state
+        The finished merged state.
+    card
+        Who trained it, on how much, how it did on inner validation.
+    digest
+        SHA-256 (hex) of the merged state: equal at every peer of the swarm.
+    """
+
+    study: Study
+    panel_ids: tuple[str, ...]
+    state: MergedState
+    card: Mapping[str, Any]
+    digest: str
+    _floats: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """Classes of the cell task, in the order of the probabilities."""
+        return self.study.cell_types
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Classes of the patient task, in the order of the probabilities."""
+        return self.study.conditions
+
+    @property
+    def has_cell_task(self) -> bool:
+        """Whether `predict_cells` can be called."""
+        return "cell" in self.state.results
+
+    @property
+    def has_patient_task(self) -> bool:
+        """Whether `predict_samples` can be called."""
+        return "patient" in self.state.results
+
+    def predict_cells(self, adata: "AnnData") -> Floats:
+        """Return each cell's probabilities, shape `(n_obs, n_classes)`, in the order of `cell_types`.
+
+        Raises
+        ------
+        ModelError
+            If the model was trained without cell labels.
+        PanelError
+            If `adata` has fewer than 80 % of the panel's features.
+        """
+        if not self.has_cell_task:
+            msg = "this model has no cell task (it was trained without cell labels). Use its patient task."
+            raise ModelError(msg)
+        return np.concatenate([softmax(self.cell_logits(X)) for X in self._chunks(adata)])
+
+    def predict_samples(self, adata: "AnnData") -> tuple[list[str], Floats]:
+        """Return sample names (sorted) and probabilities, shape `(n_samples, n_conditions)`.
+
+        Parameters
+        ----------
+        adata
+            Cells with `obs["sample"]`; a sample's probability comes from all of its cells given here.
+
+        Raises
+        ------
+        ModelError
+            If the model has no patient task.
+        CellsError
+            If `obs["sample"]` is missing.
+        PanelError
+            If `adata` has fewer than 80 % of the panel's features.
+        """
+        if not self.has_patient_task:
+            msg = "this model has no patient task (it was trained without conditions). Use its cell task."
+            raise ModelError(msg)
+        if "sample" not in adata.obs:
+            msg = "obs['sample'] is missing: which specimen each cell is from. Prepare the file again."
+            raise CellsError(msg)
+        names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
+        rows = sample_rows(self, self._on_panel(adata), codes.astype(np.int64), len(names))
+        scaling = Scaling.from_fixed(self.state.arrays["patient.mean"], self.state.arrays["patient.scale"])
+        return [str(n) for n in names], softmax(logits(self._parameters("patient"), rows, scaling))
+
+    def cell_logits(self, X: Matrix) -> Floats:
+        """Return the cell task's outputs for cells that are already on the panel."""
+        scaling = Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
+        return logits(self._parameters("cell"), X, scaling)
+
+    def _parameters(self, stage: str) -> dict[str, Floats]:
+        if stage not in self._floats:
+            self._floats[stage] = to_floats(parameters_of(self.state, stage))
+        return dict(self._floats[stage])
+
+    def _chunks(self, adata: "AnnData") -> Iterator[Matrix]:
+        X = self._on_panel(adata)
+        for start in range(0, max(X.shape[0], 1), CHUNK_ROWS):
+            yield X[start : start + CHUNK_ROWS]
+
+    def _on_panel(self, adata: "AnnData") -> Matrix:
+        return on_panel(adata, self.panel_ids)
+
+
+def parameters_of(state: MergedState, stage: str) -> dict[str, npt.NDArray[Any]]:
+    """Return a finished stage's classifier parameters (without the scaling)."""
+    return {name: a for name, a in state.group(stage).items() if name not in ("mean", "scale")}
+
+
+def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:
+    """Return the samples' features, unscaled; cell types come from the model's own cell task."""
+    parts = sample_features.blocks(model.study, model.panel_ids)
+    types = None
+    if model.has_cell_task:
+        starts = range(0, X.shape[0], CHUNK_ROWS)
+        types = np.concatenate([model.cell_logits(X[i : i + CHUNK_ROWS]).argmax(axis=1) for i in starts])
+    kinds = [block.kind for block in parts]
+    n_types = len(model.cell_types)
+    return sample_features.compute(X, sample, n_samples, kinds=kinds, cell_type=types, n_types=n_types)
+
+
+def on_panel(adata: "AnnData", panel_ids: Sequence[str]) -> Matrix:
+    """Return X on the panel, shape `(n_obs, n_panel)`; absent features are zero.
+
+    Raises
+    ------
+    PanelError
+        If fewer than 80 % of the panel's features are there.
+    """
+    X: Matrix = adata.X
+    X = sparse.csr_matrix(X) if is_sparse(X) else X
+    place = {name: i for i, name in enumerate(adata.var_names)}
+    found = np.array([place.get(name, -1) for name in panel_ids], np.int64)
+    share = float((found >= 0).mean()) if len(found) else 1.0
+    if share < COVERAGE_MIN:
+        missing = [name for name, i in zip(panel_ids, found, strict=True) if i < 0]
+        msg = (
+            f"the cells have {share:.0%} of the model's {len(found)} features, expected at least {COVERAGE_MIN:.0%}; "
+            f"missing: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. "
+            "Prepare them with the universe that the model was trained with."
+        )
+        raise PanelError(msg)
+    if (found >= 0).all():
+        return columns(X, found)
+    taken = columns(X, np.where(found < 0, 0, found))
+    mask = (found >= 0).astype(np.float32)
+    return taken @ sparse.csr_matrix(sparse.diags_array(mask)) if is_sparse(taken) else taken * mask
+
+
+def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card: Mapping[str, Any]) -> TrainedModel:
+    """Return the model of a finished state.
+
+    Raises
+    ------
+    ModelError
+        If the study is not finished, failed, or has other rules than `study`.
+    """
+    if not state.finished or state.failure:
+        msg = f"the study is not finished ({state.failure or f'stage {state.stage}'}); only a finished one has a model."
+        raise ModelError(msg)
+    if state.rules != rules_digest(study):
+        msg = "the merged state was made by another study's rules."
+        raise ModelError(msg)
+    ids = tuple(universe_ids[i] for i in state.arrays["panel"])
+    return TrainedModel(study, ids, state, dict(card) | summary(state), digest(to_bytes(state)))
+
+
+def summary(state: MergedState) -> dict[str, Any]:
+    """Return what a state says of its stages, for cards and tables."""
+    stages: dict[str, Any] = {}
+    for name, result in state.results.items():
+        stages[name] = {"rounds": result.rounds, "best_round": result.best_round, "sites": result.sites}
+        stages[name] |= {"n_cells": result.n_cells, "n_donors": result.n_donors}
+        if result.score is not None:
+            stages[name] |= {
+                "validation_n": result.score.n,
+                "validation_loss": round(result.score.loss, 6),
+                "validation_accuracy": round(result.score.accuracy, 6),
+            }
+    return {"rounds": state.round, "n_features": len(state.arrays.get("panel", ())), "stages": stages}
+
+
+def save(model: TrainedModel, path: Path, *, force: bool = False) -> None:
+    """Write `path` (safetensors) and a card beside it (`.json`).
+
+    Raises
+    ------
+    OutputError
+        If a file exists (without `force`) or cannot be written.
+    """
+    document = {
+        "format": FORMAT,
+        "study": asdict(model.study),
+        "panel_ids": list(model.panel_ids),
+        "header": header(model.state),
+        "card": dict(model.card),
+        "digest": model.digest,
+    }
+    text = json.dumps(document, sort_keys=True)
+    metadata = {_KEY: text, "sha256": sha256(text.encode()).hexdigest()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in model.state.arrays.items()}
+    card = {"study": model.study.name, "digest": model.digest, **model.card}
+    with writing(path, force=force) as temporary:
+        temporary.write_bytes(to_safetensors(arrays, metadata))
+    with writing(path.with_suffix(".json"), force=True) as temporary:
+        temporary.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> TrainedModel:
+    """Read a model file and check its digests.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    ModelError
+        If the file is corrupt, was changed, or is not a swarmcell model.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such file. Train a model first: swarmcell train PREPARED.h5ad."
+        raise InputError(msg)
+    document, arrays = _read(path)
+    try:
+        state = from_header(document["header"], arrays)
+        study = from_plain(document["study"])
+        model = TrainedModel(study, tuple(document["panel_ids"]), state, document["card"], digest(to_bytes(state)))
+        fits = model.digest == document["digest"] and state.rules == rules_digest(study)
+    except (KeyError, TypeError, ValueError, MergeError) as error:
+        _refuse(path, f"its contents are not those of a model ({error})")
+    if not fits or len(model.panel_ids) != len(state.arrays.get("panel", ())):
+        _refuse(path, "its arrays do not have the digest that it states")
+    return model
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
+        text = metadata[_KEY]
+        if sha256(text.encode()).hexdigest() != metadata["sha256"]:
+            _refuse(path, "its description does not have the digest that it states")
+        document = json.loads(text)
+        if document["format"] != FORMAT:
+            _refuse(path, f"format {document['format']!r}, this version reads {FORMAT}")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        _refuse(path, f"not a swarmcell model ({type(error).__name__})")
+    return document, arrays
+
+
+def _refuse(path: Path, why: str) -> NoReturn:
+    msg = f"{path}: {why}. Train it again, or copy it again from where it is whole."
+    raise ModelError(msg)
