@@ -1,0 +1,135 @@
+"""A site is examined before it joins; each fault is found and has a remedy."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from swarmcell.cells import panel as panels
+from swarmcell.cells import schema
+from swarmcell.config import swarm_file
+from swarmcell.config.swarm_file import SwarmConfig
+from swarmcell.model.study import Floors, Study
+from swarmcell.node import identity as identities
+from swarmcell.workflows.doctor import Check, examine
+
+UNIVERSE = panels.from_ids(["ENSG00000000003", "ENSG00000000005"], ["TSPAN6", "TNMD"], name="two")
+STUDY = Study(
+    name="trial",
+    modality="rna",
+    cell_types=("B", "T"),
+    conditions=("ill", "well"),
+    universe_sha256=UNIVERSE.sha256,
+    floors=Floors(donors=4, cells=10),
+)
+
+
+def prepare(path: Path, *, n_donors: int = 6, n_held: int = 2) -> Path:
+    donors = [f"d{i % n_donors}" for i in range(24)]
+    counts = sparse.csr_matrix(np.random.default_rng(0).poisson(2, (24, 2)).astype(np.int32))
+    obs = pd.DataFrame(
+        {
+            "donor": donors,
+            "sample": donors,
+            "site": "site-a",
+            "condition": ["ill" if int(d[1:]) % 2 else "well" for d in donors],
+            "cell_type": ["B", "T"] * 12,
+            "split": ["held_out" if int(d[1:]) < n_held else "train" for d in donors],
+        },
+        index=[f"cell{i}" for i in range(24)],
+    )
+    var = pd.DataFrame({"symbol": list(UNIVERSE.symbols), "present": True}, index=list(UNIVERSE.ids))
+    adata = ad.AnnData(counts.astype(np.float32).log1p(), obs, var, layers={"counts": counts})
+    adata.uns["swarmcell"] = schema.contents(
+        modality="rna", source_kind="counts", universe=UNIVERSE, qc={}, provenance={}
+    )
+    schema.write_prepared(adata, path, force=True)
+    return path
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("site-a", "site-b", "site-c"):
+        identities.create(name)
+    write_swarm(tmp_path, STUDY)
+    Path("site.toml").write_text('name = "site-a"\n')
+    return tmp_path
+
+
+def write_swarm(folder: Path, study: Study) -> None:
+    cards = [identities.load(name).card for name in ("site-a", "site-b", "site-c")]
+    (folder / "swarm.toml").write_bytes(swarm_file.dump(swarm_file.create(SwarmConfig(study=study), cards)))
+
+
+def found(checks: list[Check], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def test_a_site_that_is_ready_passes_every_check(site: Path) -> None:
+    checks = examine(prepare(site / "a.h5ad"), swarm=site / "swarm.toml")
+    assert {check.result for check in checks if check.name != "disk"} == {"pass"}
+    assert found(checks, "engine").found.startswith("embedded")
+
+
+def test_cells_of_another_universe_fail_with_the_command_that_compares(site: Path) -> None:
+    write_swarm(site, replace(STUDY, universe_sha256="0" * 64))
+    check = found(examine(prepare(site / "a.h5ad"), swarm=site / "swarm.toml"), "cells fit the study")
+    assert check.result == "fail"
+    assert "panel diff" in check.found
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"cell_types": ("B",)}, "vocabulary"),
+        ({"conditions": ("ill",)}, "vocabulary"),
+        ({"modality": "cytometry"}, "cytometry"),
+        ({"floors": Floors(donors=5, cells=10)}, "floors"),
+    ],
+)
+def test_cells_that_do_not_fit_the_study_fail(site: Path, change: dict, word: str) -> None:
+    write_swarm(site, replace(STUDY, **change))
+    check = found(examine(prepare(site / "a.h5ad"), swarm=site / "swarm.toml"), "cells fit the study")
+    assert check.result == "fail"
+    assert word in check.found
+
+
+def test_every_check_runs_though_the_prepared_file_is_missing(site: Path) -> None:
+    checks = examine(site / "none.h5ad", swarm=site / "swarm.toml")
+    assert found(checks, "prepared file").result == "fail"
+    assert found(checks, "engine").result == "pass"
+
+
+def test_a_tampered_swarm_file_fails(site: Path) -> None:
+    path = site / "swarm.toml"
+    path.write_text(path.read_text().replace("rounds_max = 20", "rounds_max = 21"))
+    assert found(examine(swarm=path), "swarm file").result == "fail"
+
+
+def test_an_identity_that_others_may_read_fails(site: Path) -> None:
+    identities.secret_path("site-a").chmod(0o644)
+    check = found(examine(swarm=site / "swarm.toml"), "identity")
+    assert check.result == "fail"
+    assert "chmod 600" in check.found
+
+
+def test_who_is_no_founder_is_told_so(site: Path) -> None:
+    identities.create("site-d")
+    assert found(examine(swarm=site / "swarm.toml", identity="site-d"), "membership").result == "warn"
+
+
+def test_few_training_donors_are_a_warning(site: Path) -> None:
+    checks = examine(prepare(site / "a.h5ad", n_donors=4, n_held=2))
+    assert found(checks, "donors").result == "warn"
+
+
+def test_nothing_is_written_but_the_log_that_the_engine_opens(site: Path) -> None:
+    before = sorted(path.name for path in site.iterdir())
+    examine(site / "none.h5ad")
+    assert sorted(path.name for path in site.iterdir()) == before
