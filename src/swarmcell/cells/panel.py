@@ -13,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from swarmcell.cells.target import writing
 from swarmcell.errors import InputError, PanelError
+from swarmcell.files import writing
 
 Modality = Literal["rna", "cytometry"]
 FORMAT = 1
 LOG1P_CP10K = "log1p_cp10k"
 ARCSINH = "arcsinh"
-TRANSFORMS: dict[str, str] = {"rna": LOG1P_CP10K, "cytometry": ARCSINH}  # where a panel names none
+TRANSFORMS: dict[str, tuple[str, ...]] = {"rna": (LOG1P_CP10K,), "cytometry": (ARCSINH, "logicle", "none")}  # where a panel names none
 ALLOWED_TRANSFORMS: dict[str, tuple[str, ...]] = {"rna": (LOG1P_CP10K,), "cytometry": (ARCSINH, "logicle", "none")}
 FEATURES_MAX = 200_000  # chosen: three times the transcripts of any annotation in use
 _VERSIONED = re.compile(r"^ENS[A-Z]*[GT]\d{11}\.\d+$")
@@ -226,7 +226,7 @@ def _parse(content: dict[str, Any]) -> Panel:
         modality=content["modality"],
         reference=str(content.get("reference", "")),
         features=features,
-        transform=str(content.get("transform", TRANSFORMS.get(content["modality"], ""))),
+        transform=str(content.get("transform", TRANSFORMS.get(content["modality"], ("",))[0])),
         cofactor=None if cofactor is None else float(cofactor),
     )
 
@@ -234,9 +234,9 @@ def _parse(content: dict[str, Any]) -> Panel:
 def _faults(panel: Panel) -> Iterable[str]:
     if panel.modality not in TRANSFORMS:
         yield f"modality {panel.modality!r} is neither rna nor cytometry"
-    expected = TRANSFORMS.get(panel.modality)
-    if panel.transform != expected:
-        yield f"transform {panel.transform!r} does not fit {panel.modality}; expected {expected!r}"
+    allowed = ALLOWED_TRANSFORMS.get(panel.modality, ())
+    if panel.transform.partition("(")[0] not in allowed:
+        yield f"transform {panel.transform!r} does not fit {panel.modality}; expected {' or '.join(allowed)}"
     if panel.cofactor is not None and not 0 < panel.cofactor < float("inf"):
         yield f"cofactor {panel.cofactor} is not a positive number"
     if not 0 < len(panel.features) <= FEATURES_MAX:
