@@ -14,6 +14,7 @@ from swarmcell.errors import InputError
 CHANNELS_MAX = 10_000  # chosen: twenty times the widest spectral or imaging file known
 BITS_MAX = 64
 ASCII_CHARS_MAX = 32
+DECADES_MAX = 38  # beyond float32
 _FLOAT_BITS = {"F": 32, "D": 64}
 _END_SLACK_BYTES = 1  # writers that count the last byte as the first one after the segment, or the reverse
 _KINDS = ("A", "I", "F", "D")  # ASCII, integers, floats, doubles
@@ -182,6 +183,8 @@ def _amplification(words: Keywords, index: int, kind: str, maximum: float) -> tu
             f"{name} is {text!r}: floating-point values are linear by the standard, so it is not applied"
         )
         return 0.0, 1.0
+    if decades > DECADES_MAX:
+        words.refuse(name, f"at most {DECADES_MAX} decades", text)
     if maximum <= 0:
         words.refuse(f"$P{index}R", "a range > 0 for a logarithmic channel", str(maximum))
     return decades, offset or 1.0  # "4,0" is written for "4,1" by many instruments (FCS 3.1, section 3.2.20)

@@ -8,7 +8,7 @@ References
 Spidlen et al. 2010, Cytometry A 77:97 (FCS 3.1); Spidlen et al. 2021, Cytometry A 99:100 (FCS 3.2).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ from swarmcell.cells.fcs.values import fill
 from swarmcell.errors import InputError
 
 DATA_SETS_MAX = 1000  # chosen: instruments write one or two
+TEXT_BYTES_MAX = 1 << 24  # chosen: 16 MiB hold the keywords and spillover of any panel a hundred times
 _NEEDED = ("$PAR", "$DATATYPE")
 
 
@@ -126,7 +127,7 @@ def scale(events: npt.NDArray[np.float32], channels: tuple[Channel, ...]) -> Non
     events
         Shape `(n_events, n_channels)`, as stored.
     """
-    with np.errstate(over="ignore"):  # beyond float32 is Inf, which cleaning counts
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # beyond float32 is Inf, which cleaning counts
         for place, channel in enumerate(channels):
             _scale_column(events[:, place], channel)
 
@@ -143,59 +144,55 @@ def _scale_column(column: npt.NDArray[np.float32], channel: Channel) -> None:
 def _scan(file: BinaryIO, path: Path) -> list[DataSet]:
     file_bytes = file.seek(0, 2)
     found: list[DataSet] = []
-    start = 0
-    while len(found) < DATA_SETS_MAX:
-        one = _data_set(file, path, start, len(found) + 1, file_bytes)
-        found.append(one)
-        step = Keywords(one.keywords, str(path)).integer("$NEXTDATA") or 0
-        if step == 0:
-            return found
-        if step < HEADER_BYTES or start + step + HEADER_BYTES > file_bytes:
-            found[-1] = replace(one, notes=(*one.notes, f"$NEXTDATA is {step}, outside the file: ignored"))
+    start = n_text = 0
+    while len(found) < DATA_SETS_MAX and n_text <= file_bytes:
+        header, words = _keywords(file, path, start, file_bytes)
+        layout = plan(header, words, file_bytes=file_bytes)
+        step = words.integer("$NEXTDATA") or 0
+        is_last = step < HEADER_BYTES or start + step + HEADER_BYTES > file_bytes
+        if step and is_last:
+            words.notes.append(f"$NEXTDATA is {step}, outside the file: ignored")
+        number = len(found) + 1
+        found.append(DataSet(path, number, header.version, dict(words.pairs), layout, tuple(words.notes)))
+        if is_last:
             return found
         start += step
-    msg = f"{path}: more than {DATA_SETS_MAX} data sets. Split the file."
+        n_text += header.text.n_bytes
+    msg = f"{path}: more than {DATA_SETS_MAX} data sets, or sets that share their TEXT. Export the sets one by one."
     raise InputError(msg)
 
 
-def _data_set(file: BinaryIO, path: Path, start: int, number: int, file_bytes: int) -> DataSet:
+def _keywords(file: BinaryIO, path: Path, start: int, file_bytes: int) -> tuple[Header, Keywords]:
     file.seek(start)
     header = parse_header(file.read(HEADER_BYTES), start=start, source=str(path))
-    pairs = _keywords(file, header, str(path), file_bytes)
-    words = Keywords(pairs, str(path))
-    layout = plan(header, words, file_bytes=file_bytes)
-    return DataSet(path, number, header.version, pairs, layout, tuple(words.notes))
-
-
-def _keywords(file: BinaryIO, header: Header, source: str, file_bytes: int) -> dict[str, str]:
-    if header.text.last >= file_bytes or header.text.n_bytes < 2:
-        msg = (
-            f"{source}: truncated: TEXT stands at bytes {header.text.first} to {header.text.last}, and the file has "
-            f"{file_bytes}. Copy the file again."
-        )
-        raise InputError(msg)
+    _check_text(header.text, str(path), file_bytes)
     for shift in (0, -1, 1):  # some writers place TEXT off by one
         pairs = parse_text(_segment(file, Span(header.text.first + shift, header.text.last)))
         if all(name in pairs for name in _NEEDED):
-            return _with_supplement(file, header, pairs, source, file_bytes)
-    msg = f"{source}: TEXT holds no {' or '.join(_NEEDED)}: it is damaged. Export the file from the cytometer again."
+            return header, _with_supplement(file, header, Keywords(pairs, str(path)), file_bytes)
+    msg = f"{path}: TEXT holds no {' or '.join(_NEEDED)}: it is damaged. Export the file from the cytometer again."
     raise InputError(msg)
 
 
-def _with_supplement(
-    file: BinaryIO, header: Header, pairs: dict[str, str], source: str, file_bytes: int
-) -> dict[str, str]:
-    words = Keywords(pairs, source)
+def _check_text(text: Span, source: str, file_bytes: int) -> None:
+    if text.last >= file_bytes or text.n_bytes < 2:
+        msg = (
+            f"{source}: truncated: TEXT stands at bytes {text.first} to {text.last}, and the file has {file_bytes}. "
+            "Copy the file again."
+        )
+        raise InputError(msg)
+    if text.n_bytes > TEXT_BYTES_MAX:
+        msg = f"{source}: TEXT has {text.n_bytes} bytes; at most {TEXT_BYTES_MAX} are read. Export the file again."
+        raise InputError(msg)
+
+
+def _with_supplement(file: BinaryIO, header: Header, words: Keywords, file_bytes: int) -> Keywords:
     first, last = words.integer("$BEGINSTEXT") or 0, words.integer("$ENDSTEXT") or 0
     span = Span(header.start + first, header.start + last)
     if first == 0 or span.n_bytes < 2 or span == header.text:
-        return pairs
-    if span.last >= file_bytes:
-        msg = (
-            f"{source}: truncated: the supplemental TEXT ends at {span.last}, the file at {file_bytes}. Copy it again."
-        )
-        raise InputError(msg)
-    return parse_text(_segment(file, span)) | pairs
+        return words
+    _check_text(span, words.source, file_bytes)
+    return Keywords(parse_text(_segment(file, span)) | dict(words.pairs), words.source)
 
 
 def _segment(file: BinaryIO, span: Span) -> bytes:

@@ -7,6 +7,7 @@ equal keywords the first counts. Text is UTF-8, or else Latin-1 (cytometers of t
 
 from collections.abc import Iterator
 
+DELIMITERS_MAX = 1_000_000  # chosen: ten thousand channels of fifty keywords each
 _PADDING = " \t\r\n\x00"
 _HOPELESS = frozenset(b"$ \t\r\n\x00") | frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -17,9 +18,9 @@ def parse_text(segment: bytes) -> dict[str, str]:
     Returns
     -------
     dict
-        Empty where the segment does not begin with a delimiter; the caller says what is missing.
+        Empty where the segment begins with no delimiter or has absurdly many; the caller says what is missing.
     """
-    if not segment or segment[0] in _HOPELESS:
+    if not segment or segment[0] in _HOPELESS or segment.count(segment[0]) > DELIMITERS_MAX:
         return {}
     pairs: dict[str, str] = {}
     for keyword, value in _pairs(segment[1:].split(segment[:1]), segment[:1]):

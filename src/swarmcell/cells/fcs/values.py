@@ -7,12 +7,12 @@ of type F, big- or little-endian, are read into it directly.
 import sys
 from collections.abc import Iterator
 from itertools import groupby, pairwise
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from swarmcell.cells.fcs.layout import Channel, Layout, is_monotone
+from swarmcell.cells.fcs.layout import ASCII_CHARS_MAX, Channel, Layout, is_monotone
 from swarmcell.errors import InputError
 
 CHUNK_BYTES = 1 << 21  # chosen: fits the second-level cache of most machines, and is far above a disk's block
@@ -77,26 +77,28 @@ def _convert(target: Events, rows: Rows, first: int, channels: tuple[Channel, ..
         masks = _masks(channels, numbers.dtype)
         target[...] = numbers if masks is None else numbers & masks
     else:
-        ordered = _little(block, layout.byte_order)
-        target[...] = ordered.view(f"<f{width}")[..., 0]
+        target[...] = _typed(block, layout.byte_order, f"f{width}")
 
 
 def _integers(block: npt.NDArray[np.uint8], order: tuple[int, ...]) -> npt.NDArray[np.unsignedinteger]:
     """Join bytes of shape `(n_rows, n_channels, width)` into unsigned integers of shape `(n_rows, n_channels)`."""
     width = block.shape[-1]
-    ordered = _little(block, order)
     if width in _NATIVE_WIDTHS:
-        return ordered.view(f"<u{width}")[..., 0]
+        return _typed(block, order, f"u{width}")
+    ranks = _significance(order, width)
     numbers = np.zeros(block.shape[:2], np.uint32 if width < 4 else np.uint64)
-    for place in range(width):
-        numbers |= ordered[..., place].astype(numbers.dtype) << numbers.dtype.type(8 * place)
+    for place, rank in enumerate(ranks):
+        numbers |= block[..., place].astype(numbers.dtype) << numbers.dtype.type(8 * (rank - 1))
     return numbers
 
 
-def _little(block: npt.NDArray[np.uint8], order: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Put the least significant byte first; contiguous along the last axis."""
-    places = np.argsort(_significance(order, block.shape[-1]))
-    return np.ascontiguousarray(block[..., places])
+def _typed(block: npt.NDArray[np.uint8], order: tuple[int, ...], kind: str) -> npt.NDArray[Any]:
+    """View bytes of shape `(n_rows, n_channels, width)` as numbers of shape `(n_rows, n_channels)`."""
+    if is_monotone(order):
+        endian = "<" if order[0] == 1 else ">"
+        return np.ascontiguousarray(block).view(endian + kind)[..., 0]
+    places = np.argsort(_significance(order, block.shape[-1]))  # least significant byte first
+    return np.ascontiguousarray(block[..., places]).view(f"<{kind}")[..., 0]
 
 
 def _significance(order: tuple[int, ...], width: int) -> tuple[int, ...]:
@@ -137,7 +139,7 @@ def _fill_bits(events: Events, file: BinaryIO, layout: Layout, source: str) -> N
 
 
 def _bit_chunks(events: Events, file: BinaryIO, row_bits: int, source: str) -> Iterator[tuple[int, int, Rows]]:
-    step = max(8, CHUNK_BYTES // row_bits // 8 * 8)  # a multiple of eight rows ends on a byte
+    step = max(1, CHUNK_BYTES // 16 // row_bits) * 8  # eight rows end on a byte; a bit takes up to 9 bytes on its way
     for start in range(0, len(events), step):
         n_rows = min(step, len(events) - start)
         block = np.empty(-(-n_rows * row_bits // 8), np.uint8)
@@ -164,6 +166,11 @@ def _fill_delimited(events: Events, file: BinaryIO, layout: Layout, source: str)
         parts = (rest + block).translate(_SEPARATORS).split(b" ")
         rest = parts.pop() if left else b""
         values = [part for part in parts if part]
+        if len(rest) > ASCII_CHARS_MAX or any(len(value) > ASCII_CHARS_MAX for value in values):
+            msg = (
+                f"{source}: type A, and DATA holds a value of more than {ASCII_CHARS_MAX} characters. Export it again."
+            )
+            raise InputError(msg)
         if done + len(values) > len(flat):
             msg = f"{source}: DATA holds more values than $TOT says ({layout.n_events} events). Export it again."
             raise InputError(msg)
