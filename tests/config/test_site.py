@@ -12,7 +12,7 @@ from swarmcell.errors import ConfigError
 def test_a_wrong_site_file_is_refused(tmp_path, text):
     path = tmp_path / "site.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="site.toml"):
+    with pytest.raises(ConfigError, match=r"site\.toml"):
         site.load_site(path)
 
 

@@ -1,10 +1,54 @@
 """`swarmcell identity`."""
 
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="(Being built.)")
+from swarmcell.cli.common import Debug, Force, Json, Quiet, next_command, print_json, say
+
+app = typer.Typer(no_args_is_help=True, help="Make or show the keys with which this site signs.")
+
+Name = Annotated[str, typer.Argument(help="Name of the identity, such as the site's name.")]
 
 
-@app.callback()
-def _group() -> None:
-    pass
+@app.command("create")
+def create(name: Name, force: Force = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Make a new identity; its secret file is for this user only (mode 0600).
+
+    Replacing one with --force leaves the swarms that know the old one.
+
+    Example: `swarmcell identity create site-a`
+    """
+    from swarmcell.node import identity
+
+    identity.create(name, force=force)
+    secret = identity.secret_path(name)
+    say(f"identity {name}: secret {secret}, public card {identity.card_path(secret)}")
+    next_command(f"swarmcell identity show {name}")
+
+
+@app.command("show")
+def show(
+    name: Annotated[str | None, typer.Argument(help="Name of the identity; without it, all names are listed.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Print the public card of an identity, to be sent to whoever creates the swarm. It holds no secret.
+
+    Example: `swarmcell identity show site-a > site-a.card.toml`
+    """
+    from swarmcell.node import identity
+
+    if name is None:
+        names = identity.local_names()
+        print_json(names) if json else typer.echo("\n".join(names) or "no identity yet")
+        next_command("swarmcell identity create site-a" if not names else f"swarmcell identity show {names[0]}")
+        return
+    card = identity.load(name).card
+    if json:
+        keys = {key: getattr(card, key).hex() for key in ("signing_key", "sealing_key", "engine_key")}
+        print_json({"name": card.name, **keys})
+    else:
+        typer.echo(card.to_toml().decode(), nl=False)
+    next_command(f"swarmcell swarm create CONFIG --founder {name} --founder ... --out swarm.toml")

@@ -36,7 +36,7 @@ class EmbeddedLog:
         self._live = self._path.with_name(self._path.name + ".live")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-log")
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
+        self._files: tuple[int, ...] = ()
 
     async def append(self, entries: Sequence[bytes]) -> list[int]:
         """Append entries in one transaction; see `Log.append`."""
@@ -116,7 +116,7 @@ class EmbeddedLog:
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
-            self._inode = self._path.stat().st_ino
+            self._files = self._inodes()
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -124,9 +124,10 @@ class EmbeddedLog:
             self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=16
         )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _switch_to_wal(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(_SCHEMA)
+            connection.execute("SELECT MAX(position) FROM entries").fetchone()  # makes the -wal file
         except sqlite3.Error:
             connection.close()
             raise
@@ -134,9 +135,13 @@ class EmbeddedLog:
 
     def _is_replaced(self) -> bool:
         try:
-            return self._path.stat().st_ino != self._inode
+            return self._inodes() != self._files
         except FileNotFoundError:
             return True
+
+    def _inodes(self) -> tuple[int, ...]:
+        """Name the files that are open: while one connection lives, nobody else removes them."""
+        return tuple(Path(f"{self._path}{suffix}").stat().st_ino for suffix in ("", "-wal"))
 
     def _insert(self, entries: Sequence[bytes]) -> list[int]:
         connection = self._open()
@@ -190,3 +195,17 @@ class EmbeddedLog:
         ended = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence").fetchone()[0]
         size = sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
         return Health("embedded", first or ended + 1, last or ended, size, str(self._path))
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to write-ahead logging; SQLite does not wait by itself while another process does the same."""
+    deadline_s = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -98,6 +98,19 @@ def secret_path(name: str) -> Path:
     return identity_folder() / name
 
 
+def check_name(name: str) -> None:
+    """Refuse what cannot name a site.
+
+    Raises
+    ------
+    UsageError
+        If it is not a name.
+    """
+    if not NAME.fullmatch(name) or name.endswith((".toml", ".lock")):
+        msg = f"{name!r} is no name for a site: lower-case letters, digits, '-', '_' and '.', at most 63. Try site-a."
+        raise UsageError(msg)
+
+
 def create(name: str, *, force: bool = False) -> Identity:
     """Make a new identity from the operating system's randomness and store it, mode 0600.
 
@@ -108,9 +121,7 @@ def create(name: str, *, force: bool = False) -> Identity:
     OutputError
         If an identity of this name exists: whoever replaces it leaves its swarms for good.
     """
-    if not NAME.fullmatch(name):
-        msg = f"{name!r} is no name for a site: lower-case letters, digits, '-', '_' and '.', at most 63. Try site-a."
-        raise UsageError(msg)
+    check_name(name)
     made = Identity(name, *(nacl.utils.random(KEY_BYTES) for _ in _SECRET_KEYS))
     _store(made, secret_path(name), force=force)
     return made

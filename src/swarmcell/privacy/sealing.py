@@ -19,7 +19,7 @@ KEY_BYTES = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 NONCE_BYTES = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 OVERHEAD_BYTES = NONCE_BYTES + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_ABYTES
 _SEAL_DOMAIN = b"swarmcell/seal/v1\0"
-_KEY_DOMAIN = b"swarmcell/swarm-key/v1\0"
+_KEY_DOMAIN = b"swarmcell/key/v1\0"
 
 
 @dataclass(frozen=True, kw_only=True)

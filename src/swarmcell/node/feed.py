@@ -1,0 +1,110 @@
+"""The feed: reads the engine's log into a peer, from where it left off, through every outage.
+
+Rules: a cursor is (position, digest of the entry there). On every connection, and every few seconds, it is read again;
+where the engine shows another entry, or none, the peer reads the log again from its first entry (an engine that lost a
+stretch may have taken it back in another order, so no single common point proves what is before it), and appends what
+the engine has lost from its own ledger. Duplicates are free, and what the ledger knows costs next to nothing.
+"""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from swarmcell.engine.log import Log
+from swarmcell.errors import EngineError
+from swarmcell.node.ledger import Cursor, Ledger
+
+CHECK_EVERY_S = 5.0
+BACKOFF_S_MAX = 5.0
+_LOST_BATCH = 64
+Batch = Sequence[tuple[int, bytes]]
+
+
+class Feed:
+    """Reads the log for ever into `take`, which stores each batch and how far it goes."""
+
+    def __init__(
+        self,
+        log: Log,
+        ledger: Ledger,
+        take: Callable[[Batch], Awaitable[None]],
+        tell_outage: Callable[[str], None],
+        tell_mended: Callable[[str], None],
+    ) -> None:
+        self._log = log
+        self._ledger = ledger
+        self._take = take
+        self._checked_s = 0.0
+        self._behind = 0  # read up to this position before anything is signed
+        self._tell_outage = tell_outage
+        self._tell_mended = tell_mended
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read for ever, with back-off while the engine is down."""
+        backoff_s = 0.1
+        while True:
+            try:
+                await self._read()
+                backoff_s = 0.1
+            except EngineError as error:
+                self._tell_outage(str(error))
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+
+    async def _read(self) -> None:
+        """Read until the cursor is due to be checked, or there was no news for a while."""
+        cursor = await self._check_cursor()
+        self._behind = max(self._behind, (await self._log.health()).last)
+        self._note_progress(cursor.position)
+        following = self._log.follow(cursor.position + 1)
+        try:
+            while time.monotonic() - self._checked_s < CHECK_EVERY_S:
+                batch = await asyncio.wait_for(anext(following), CHECK_EVERY_S)
+                await self._take(batch)
+                self._note_progress(batch[-1][0])
+        except TimeoutError:
+            pass
+        finally:
+            await following.aclose()  # type: ignore[attr-defined]
+        await self._give_back_lost()
+
+    def _note_progress(self, position: int) -> None:
+        if position >= self._behind:
+            self.caught_up.set()
+
+    async def _check_cursor(self) -> Cursor:
+        """Return where to read on: after the cursor, or from the log's first entry if the cursor does not stand."""
+        cursor = await asyncio.to_thread(self._ledger.cursor)
+        self._checked_s = time.monotonic()
+        if await self._stands(cursor):
+            return cursor
+        start = Cursor((await self._log.health()).first - 1, b"")
+        self._tell_mended(
+            f"the engine lost what stood up to position {cursor.position}; reading it again from the start"
+        )
+        self._behind = 0
+        await asyncio.to_thread(self._ledger.rewind, start)
+        return start
+
+    async def _stands(self, cursor: Cursor) -> bool:
+        if not cursor.digest:  # nothing read yet
+            return True
+        rows = await self._log.read(cursor.position, limit=1)
+        if rows and rows[0][0] == cursor.position:
+            return hashlib.sha256(rows[0][1]).digest() == cursor.digest
+        return bool(rows) and rows[0][0] > cursor.position  # trimmed: nobody can say otherwise
+
+    async def _give_back_lost(self) -> None:
+        """Append entries that the engine's log no longer shows; others do the same, and duplicates are free."""
+        if not await asyncio.to_thread(self._ledger.lost, 1):
+            return
+        await asyncio.sleep(random.uniform(0, 0.5))  # noqa: S311 (spreads the peers, guards nothing)
+        cursor = await asyncio.to_thread(self._ledger.cursor)
+        if (await self._log.health()).last > cursor.position:
+            return  # somebody else has begun: read first
+        lost = await asyncio.to_thread(self._ledger.lost, _LOST_BATCH)
+        await self._log.append(lost)
+        self._tell_mended(f"{len(lost)} entries that the engine had lost are back")

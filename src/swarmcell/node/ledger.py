@@ -1,0 +1,254 @@
+"""A peer's own verified copy of the log, and what it has signed: one SQLite file that survives a crash at any step.
+
+Rules: full sync, so what a method returned for is on the disk. What this peer signs is stored here before the engine
+sees it. An entry is stored once, under an index of its own that never changes (`State.apply`'s position); where it
+stands in the engine's log is kept beside it and may be forgotten when the engine turns out to have lost it. Bytes of an
+own entry are kept once: here until it is read back from the log, then there. No secret key is stored.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarmcell.errors import SwarmError, TamperedError
+
+STATES_KEPT = 8  # merged states: the open height's base, its candidates, and what a late checkpoint needs; chosen
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (
+    position INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, engine_position INTEGER, raw BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS by_engine_position ON entries (engine_position);
+CREATE TABLE IF NOT EXISTS own (sequence INTEGER PRIMARY KEY, digest BLOB NOT NULL, raw BLOB);
+CREATE TABLE IF NOT EXISTS states (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, content BLOB NOT NULL);
+"""
+_OWN = (
+    "SELECT own.sequence, COALESCE(own.raw, entries.raw) FROM own LEFT JOIN entries ON entries.digest = own.digest "
+    "WHERE own.sequence >= ? AND own.sequence <= ? ORDER BY own.sequence"
+)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last entry read from the engine: its position there and the SHA-256 of its bytes."""
+
+    position: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Read:
+    """An entry just read from the engine: `position` is the ledger's, `None` where the ledger does not store it."""
+
+    engine_position: int
+    raw: bytes
+    position: int | None
+
+
+class Ledger:
+    """Open with `opened`; methods may be called from any thread, one at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise trouble(self._path, error) from error
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise trouble(self._path, error) from error
+
+    def bind(self, swarm: bytes, author: bytes) -> None:
+        """Make this the ledger of one identity in one swarm, for good.
+
+        Raises
+        ------
+        SwarmError
+            If it is another's.
+        """
+        with self._transaction() as connection:
+            for name, value in (("swarm", swarm), ("author", author)):
+                connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+                kept = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+                if kept != value:
+                    what = "swarm" if name == "swarm" else "identity"
+                    found = f"({kept.hex()[:8]}…, not {value.hex()[:8]}…)"
+                    msg = f"{self._path}: belongs to another {what} {found}. Train under another --name."
+                    raise SwarmError(msg)
+
+    # -- the verified log --------------------------------------------------------------------------------------------
+
+    def entries(self) -> Iterator[tuple[int, bytes]]:
+        """Yield all stored entries in the order of their positions."""
+        position = 0
+        while rows := self._rows(
+            "SELECT position, raw FROM entries WHERE position > ? ORDER BY position LIMIT 64", (position,)
+        ):
+            yield from ((int(position), bytes(raw)) for position, raw in rows)
+            position = rows[-1][0]
+
+    def entry(self, position: int) -> bytes:
+        """Return the bytes at a position.
+
+        Raises
+        ------
+        TamperedError
+            If the ledger lost them.
+        """
+        rows = self._rows("SELECT raw FROM entries WHERE position = ?", (position,))
+        if not rows:
+            msg = f"{self._path}: entry {position} is gone. Restore the file from this site's disk, or join anew."
+            raise TamperedError(msg)
+        return bytes(rows[0][0])
+
+    def last_position(self) -> int:
+        """Return the highest position in use, 0 for an empty ledger."""
+        return int(self._rows("SELECT COALESCE(MAX(position), 0) FROM entries")[0][0])
+
+    def store(self, batch: Sequence[Read], cursor: Cursor) -> None:
+        """Store what was read from the engine, and how far; known entries learn where they stand now."""
+        with self._transaction() as connection:
+            for read in batch:
+                digest = hashlib.sha256(read.raw).digest()
+                if read.position is None:
+                    connection.execute(
+                        "UPDATE entries SET engine_position = ? WHERE digest = ? AND engine_position IS NULL",
+                        (read.engine_position, digest),
+                    )
+                    continue
+                connection.execute(
+                    "INSERT INTO entries VALUES (?, ?, ?, ?)", (read.position, digest, read.engine_position, read.raw)
+                )
+                connection.execute("UPDATE own SET raw = NULL WHERE digest = ?", (digest,))
+            self._set_cursor(connection, cursor)
+
+    def cursor(self) -> Cursor:
+        """Return how far the engine was read; position 0 for not at all."""
+        rows = self._rows("SELECT value FROM meta WHERE name = 'cursor'")
+        if not rows:
+            return Cursor(0, b"")
+        value = bytes(rows[0][0])
+        return Cursor(int.from_bytes(value[:8], "big"), value[8:])
+
+    def rewind(self, cursor: Cursor) -> None:
+        """Go back: forget where entries beyond this cursor stand in the engine's log."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE entries SET engine_position = NULL WHERE engine_position > ?", (cursor.position,)
+            )
+            self._set_cursor(connection, cursor)
+
+    def lost(self, limit: int) -> list[bytes]:
+        """Return entries that the engine's log is not known to hold, oldest first."""
+        query = "SELECT raw FROM entries WHERE engine_position IS NULL ORDER BY position LIMIT ?"
+        return [bytes(row[0]) for row in self._rows(query, (limit,))]
+
+    @staticmethod
+    def _set_cursor(connection: sqlite3.Connection, cursor: Cursor) -> None:
+        value = cursor.position.to_bytes(8, "big") + cursor.digest
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (value,))
+
+    # -- what this peer signed ---------------------------------------------------------------------------------------
+
+    def store_own(self, signed: Sequence[tuple[int, bytes]]) -> None:
+        """Store own entries (sequence, bytes), all or none, before the engine sees any."""
+        with self._transaction() as connection:
+            for sequence, raw in signed:
+                connection.execute("INSERT INTO own VALUES (?, ?, ?)", (sequence, hashlib.sha256(raw).digest(), raw))
+
+    def own(self, first: int = 1, last: int = 2**62) -> Iterator[bytes]:
+        """Yield own entries with sequences `first` to `last`, in order."""
+        sequence = first
+        while rows := self._rows(_OWN + " LIMIT 64", (sequence, last)):
+            for number, raw in rows:
+                if raw is None:
+                    msg = f"{self._path}: own entry {number} is gone; the file was changed. Make a new identity."
+                    raise TamperedError(msg)
+                yield bytes(raw)
+            sequence = int(rows[-1][0]) + 1
+
+    # -- merged states -----------------------------------------------------------------------------------------------
+
+    def store_state(self, content: bytes) -> bytes:
+        """Store a merged state and return its SHA-256; the oldest beyond `STATES_KEPT` go."""
+        digest = hashlib.sha256(content).digest()
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO states (digest, content) VALUES (?, ?)", (digest, content))
+            connection.execute(
+                "DELETE FROM states WHERE number <= (SELECT MAX(number) FROM states) - ?", (STATES_KEPT,)
+            )
+        return digest
+
+    def state(self, digest: bytes) -> bytes:
+        """Return a merged state.
+
+        Raises
+        ------
+        TamperedError
+            If it is not here, or changed.
+        """
+        rows = self._rows("SELECT content FROM states WHERE digest = ?", (digest,))
+        content = bytes(rows[0][0]) if rows else b""
+        if not rows or hashlib.sha256(content).digest() != digest:
+            msg = f"{self._path}: merged state {digest.hex()[:16]}… is gone or changed. Join again with a new --name."
+            raise TamperedError(msg)
+        return content
+
+    def states(self) -> list[bytes]:
+        """Return the digests of the merged states that are here."""
+        return [bytes(row[0]) for row in self._rows("SELECT digest FROM states")]
+
+
+def trouble(path: Path, error: Exception) -> SwarmError:
+    """Tell a fault of the disk or the file as an error with a remedy."""
+    return SwarmError(
+        f"{path}: the ledger cannot be read or written ({error}). Nothing was signed that is not stored: mend the disk "
+        "(space, permissions), then go on with --resume."
+    )
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Ledger]:
+    """Open a ledger, making it (mode 0600) if there is none.
+
+    Raises
+    ------
+    SwarmError
+        If the file cannot be opened, or is not a ledger.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise trouble(path, error) from error
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(_SCHEMA)
+        yield Ledger(connection, path)
+    except sqlite3.Error as error:
+        raise trouble(path, error) from error
+    finally:
+        connection.close()

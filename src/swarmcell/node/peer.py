@@ -1,0 +1,260 @@
+"""One running peer: reads the log, asks the pure core what to do, and does it.
+
+Theory of operation: the loop reads batches from the engine (`feed`), applies each entry to `State`, stores it in the
+ledger, and then asks `decide`. Short actions (sign, resend) are done at once; long ones (train, merge, open) run in
+threads, each once, and tell `Me` when they are done. `State` and `Me` are touched by the loop only.
+
+Rules: nothing is signed before the log was read to its end, nor before it is stored. The loop never waits for training.
+An engine that is away is retried for ever; one peer's fault (its own training fails, say) makes it abstain, never the
+swarm. Only `Stop` (somebody else signs with this key) and a broken disk end a peer.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, assert_never
+
+from swarmcell.engine.log import Log
+from swarmcell.errors import EngineError, SwarmError
+from swarmcell.node import presence, work
+from swarmcell.node.blobs import Keyring
+from swarmcell.node.feed import Batch, Feed
+from swarmcell.node.identity import Identity, verify
+from swarmcell.node.jobs import Jobs
+from swarmcell.node.ledger import Cursor, Ledger, Read
+from swarmcell.node.outbox import Outbox
+from swarmcell.node.signer import Signer
+from swarmcell.node.task import Task
+from swarmcell.node.telling import Observer, Teller
+from swarmcell.swarm import actions as ask
+from swarmcell.swarm.decide import decide
+from swarmcell.swarm.entries import decode_entry
+from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.me import Me, contribution_key
+from swarmcell.swarm.state import Block, State
+
+TICK_S = 0.25
+RETRY_REFUSED_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a study ended at this peer.
+
+    Attributes
+    ----------
+    height
+        Of the last block.
+    digest, state
+        SHA-256 of the merged state, and its bytes: equal at every peer.
+    failure
+        Why the study could not go on; empty if it ended well.
+    blocks
+        All final blocks, in order.
+    """
+
+    height: int
+    digest: bytes
+    state: bytes
+    failure: str
+    blocks: tuple[Block, ...]
+
+
+class Peer:
+    """A member of a swarm, from its first entry to the end of the study."""
+
+    def __init__(
+        self, identity: Identity, genesis: Genesis, log: Log, ledger: Ledger, task: Task, observer: Observer
+    ) -> None:
+        self._identity = identity
+        self._swarm = genesis.digest
+        self._log = log
+        self._ledger = ledger
+        self._teller = Teller(genesis, observer)
+        self._keyring = Keyring(identity)
+        self._bench = work.Bench(identity, self._swarm, task, ledger, self._keyring)
+        self._state = State(genesis, verify)
+        self._me = Me(identity.key)
+        self._outbox = Outbox(log, self._teller.outage)
+        self._signer = Signer(identity, self._swarm, self._me, ledger, self._outbox)
+        self._feed = Feed(log, ledger, self._take, self._teller.outage, self._teller.mended)
+        self._position = 0
+        self._stir = asyncio.Event()
+        self._jobs = Jobs(self._stir.set)
+        self._ended: Ended | None = None
+
+    async def run(self) -> Ended:
+        """Take part until the study has ended.
+
+        Raises
+        ------
+        SwarmError
+            If this identity must not sign any more, or the ledger's disk is broken.
+        """
+        self._ledger.bind(self._swarm, self._identity.key)
+        self._recall()
+        loops = (self._drive(), self._feed.run(), self._outbox.run(), self._announce_forever())
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._jobs.close()
+        if self._ended is None:
+            msg = "the peer stopped before the study had ended; go on with --resume"
+            raise SwarmError(msg)
+        return self._ended
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Rebuild what this peer knows from its ledger."""
+        for raw in self._ledger.own():
+            self._me.remember(decode_entry(raw))
+        for position, raw in self._ledger.entries():
+            self._apply(position, raw)
+        self._me.holds(self._ledger.states())
+
+    async def _take(self, batch: Batch) -> None:
+        """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
+        reads = [Read(at, raw, self._apply(self._position + 1, raw)) for at, raw in batch]
+        cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
+        await asyncio.to_thread(self._ledger.store, reads, cursor)
+        self._stir.set()
+
+    def _apply(self, position: int, raw: bytes) -> int | None:
+        """Apply one entry; return its position if it is to be stored."""
+        applied = self._state.apply(position, raw)
+        if applied.entry is not None:
+            self._me.meet(applied.entry)
+        for block in applied.blocks:
+            self._keyring.begin_epoch(block.body.epoch, block.body.key_digest)
+            self._teller.block(block)
+        if not applied.stored:
+            return None
+        self._position = position
+        return position
+
+    # -- doing -------------------------------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        """Do what the core asks for, at every piece of news and every tick, until the study has ended."""
+        await self._feed.caught_up.wait()
+        while self._ended is None:
+            self._stir.clear()
+            await self._turn()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stir.wait(), TICK_S)
+
+    async def _turn(self) -> None:
+        now_ms = time.monotonic_ns() // 1_000_000
+        self._me.observe(self._state, now_ms)
+        for action in decide(self._state, self._me, now_ms):
+            await self._perform(action)
+
+    async def _perform(self, action: ask.Action) -> None:  # noqa: C901 (one case per action, each short)
+        match action:
+            case ask.Sign(payload=payload):
+                await self._signer.sign([payload])
+                self._stir.set()
+            case ask.BringKey():
+                await self._signer.sign([self._keyring.bring(self._state.genesis.founders)])
+                self._stir.set()
+            case ask.Resend(sequences=sequences):
+                await self._signer.resend(sequences)
+            case ask.OpenKey():
+                self._open_key(action)
+            case ask.Contribute():
+                self._begin(("train", action.round), contribution_key(action.round), self._contribute(action))
+            case ask.Merge():
+                self._begin(action.key, action.key, self._merge(action))
+            case ask.Open():
+                self._begin(action.digest, action.digest, self._open_checkpoint(action))
+            case ask.WriteCheckpoint():
+                self._begin(("checkpoint", action.height), action.state, self._write_checkpoint(action))
+            case ask.Wait():
+                self._teller.waits(action)
+            case ask.Finish():
+                await self._finish(action)
+            case ask.Stop(reason=reason):
+                msg = f"{self._identity.name}: {reason}"
+                raise SwarmError(msg)
+            case _:
+                assert_never(action)
+
+    def _begin(self, name: object, key: bytes, job: Coroutine[Any, Any, None]) -> None:
+        self._jobs.begin(name, job, partial(self._refuse, key))
+
+    def _open_key(self, action: ask.OpenKey) -> None:
+        if self._keyring.open(action.key_digest, action.wraps):
+            self._me.opened_key(action.key_digest)
+        else:
+            why = f"this site cannot open the swarm key of epoch {action.epoch}: none of its wraps is for this identity"
+            self._refuse(action.key_digest, why)
+        self._stir.set()
+
+    def _refuse(self, key: bytes, why: str) -> None:
+        """Abstain from something, say why, and try again later: a full disk may have been mended."""
+        self._me.refuse(key, why)
+        self._teller.tell("abstains", {"why": why})
+        asyncio.get_running_loop().call_later(RETRY_REFUSED_S, self._me.retry, key)
+
+    async def _contribute(self, action: ask.Contribute) -> None:
+        stop = self._jobs.train_for(action.round)
+        self._teller.tell("training", {"round": action.round})
+        payloads = await self._jobs.in_thread(work.contribute, self._bench, action, stop)
+        if stop.is_set():
+            return
+        if not payloads:
+            self._refuse(contribution_key(action.round), "this site has nothing to add to this round")
+            return
+        await self._signer.sign(payloads)
+        self._teller.tell("contributed", {"round": action.round})
+
+    async def _merge(self, action: ask.Merge) -> None:
+        self._me.merged(action.key, await self._jobs.in_thread(work.merge, self._bench, action))
+
+    async def _open_checkpoint(self, action: ask.Open) -> None:
+        await self._jobs.in_thread(work.open_checkpoint, self._bench, action)
+        self._me.holds([action.state])
+
+    async def _write_checkpoint(self, action: ask.WriteCheckpoint) -> None:
+        await self._signer.sign(await self._jobs.in_thread(work.write_checkpoint, self._bench, action))
+
+    async def _finish(self, action: ask.Finish) -> None:
+        """End once everything of mine stands in the log and no work is under way."""
+        if not (self._jobs.is_idle and self._outbox.is_empty):
+            return
+        blocks = tuple(self._state.blocks)
+        state = await asyncio.to_thread(self._ledger.state, action.state)
+        height = blocks[-1].body.height
+        self._ended = Ended(height=height, digest=action.state, state=state, failure=action.failure, blocks=blocks)
+
+    # -- presence ----------------------------------------------------------------------------------------------------
+
+    async def _announce_forever(self) -> None:
+        while True:
+            with contextlib.suppress(EngineError):
+                await self._log.announce(self._identity.key, self._sign_of_life())
+                heard = presence.read(self._swarm, await self._log.announcements())
+                self._me.up = frozenset(author for author, said in heard.items() if said.is_up)
+            await asyncio.sleep(presence.ANNOUNCE_EVERY_S)
+
+    def _sign_of_life(self) -> bytes:
+        body = self._state.blocks[-1].body if self._state.blocks else None
+        doing = "training" if self._jobs.runs(("train", self._jobs.training)) else self._teller.doing or "taking part"
+        return presence.announcement(
+            self._identity,
+            self._swarm,
+            height=body.height if body else -1,
+            round_number=body.round if body else 0,
+            doing=doing,
+        )

@@ -1,0 +1,85 @@
+"""What a peer tells its observer: blocks, whom it waits for, an engine that is away. Each once, then now and then.
+
+Rules: an observer is called on the loop and must be quick. Events and what they carry:
+
+====================  ==================================================================================================
+`block`               height, kind, round, state (hex), about, included (names), left_out (name -> reason), finished
+`training`            round: this site's training has begun
+`contributed`         round: this site's contribution is signed
+`waiting`             why, who (names), since_s: nothing to do now; below the quorum this is the loud pause
+`resumed`             after a `waiting` below the quorum
+`abstains`            why: something that this site cannot do now (it is tried again)
+`engine_away`         why: the engine cannot be reached; retried for ever
+`engine_mended`       what: the engine had lost entries
+====================  ==================================================================================================
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from swarmcell.swarm.actions import Wait
+from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.state import Block
+
+Observer = Callable[[str, dict[str, Any]], None]
+TELL_AGAIN_S = 30.0
+
+
+class Teller:
+    """Tells one observer, by members' names."""
+
+    def __init__(self, genesis: Genesis, observer: Observer) -> None:
+        self.tell = observer
+        self._names = {member.signing_key: member.name for member in genesis.founders}
+        self._waiting: tuple[str, tuple[bytes, ...]] = ("", ())
+        self._waiting_told_s = 0.0
+        self._outage_told_s = 0.0
+
+    @property
+    def doing(self) -> str:
+        """Why the peer waits, if it does."""
+        return self._waiting[0]
+
+    def name_of(self, key: bytes) -> str:
+        """Return a member's name."""
+        return self._names.get(key, key.hex()[:8])
+
+    def block(self, block: Block) -> None:
+        """Tell of a final block."""
+        body = block.body
+        self._names |= {standing.member.signing_key: standing.member.name for standing in body.roster}
+        told = {
+            "height": body.height,
+            "kind": body.kind,
+            "round": body.round,
+            "state": body.state.hex(),
+            "about": dict(body.about),
+            "included": [self.name_of(author) for author, _ in body.included],
+            "left_out": {self.name_of(author): reason for author, _, reason in body.left_out},
+            "finished": body.finished,
+        }
+        self.tell("block", told)
+
+    def waits(self, action: Wait | None) -> None:
+        """Tell whom the peer waits for, when that changes and now and then."""
+        now_s = time.monotonic()
+        if action is None:
+            self._waiting = ("", ())
+            return
+        if (action.reason, action.who) == self._waiting and now_s - self._waiting_told_s < TELL_AGAIN_S:
+            return
+        self._waiting, self._waiting_told_s = (action.reason, action.who), now_s
+        since_s = max(0.0, now_s - action.since_ms / 1000)
+        self.tell("waiting", {"why": action.reason, "who": [*map(self.name_of, action.who)], "since_s": since_s})
+
+    def outage(self, why: str) -> None:
+        """Tell that the engine is away."""
+        now_s = time.monotonic()
+        if now_s - self._outage_told_s > TELL_AGAIN_S:
+            self._outage_told_s = now_s
+            self.tell("engine_away", {"why": why})
+
+    def mended(self, what: str) -> None:
+        """Tell that the engine had lost entries, and what became of it."""
+        self.tell("engine_mended", {"what": what})

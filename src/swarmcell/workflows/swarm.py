@@ -1,0 +1,57 @@
+"""Founding a swarm: from a study's configuration and the founders' cards to the swarm file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmcell.config import swarm_file
+from swarmcell.config.swarm_file import SwarmFile
+from swarmcell.node import identity
+from swarmcell.node.files import write_atomic
+from swarmcell.swarm.genesis import quorum
+
+
+@dataclass(frozen=True)
+class Founded:
+    """A new swarm file, and what its numbers mean.
+
+    Attributes
+    ----------
+    n, f, quorum
+        Founders, liars tolerated, and how many members' votes decide.
+    away
+        Members that may be away while the swarm goes on.
+    """
+
+    path: Path
+    swarm: SwarmFile
+    n: int
+    f: int
+    quorum: int
+    away: int
+
+    def meaning(self) -> str:
+        """Say in words what this swarm survives."""
+        lying = f"{self.f} lying member(s)" if self.f else "no lying member (f = 0)"
+        if self.away == 0:
+            crash = f"all {self.n} peers must be up: it survives no crash (3 peers survive one, 4 with f = 1 one liar)"
+        else:
+            crash = f"{self.quorum} of {self.n} peers must be up: it survives {self.away} crashed or silent peer(s)"
+        return f"{crash}, and tolerates {lying}."
+
+
+def found(config: Path, founders: Sequence[str], out: Path, *, force: bool = False) -> Founded:
+    """Write the swarm file of a study; each founder is a public card's file or a local identity's name.
+
+    Raises
+    ------
+    ConfigError, InputError
+        If the configuration or a card cannot be read, or no swarm can run by these rules.
+    OutputError
+        If `out` exists (without `force`) or cannot be written.
+    """
+    cards = [identity.load_card(founder) for founder in founders]
+    made = swarm_file.create(swarm_file.load_config(config), cards)
+    write_atomic(out, swarm_file.dump(made), force=force)
+    n, f = len(cards), made.swarm.f
+    return Founded(out, made, n, f, quorum(n, f), n - quorum(n, f))

@@ -1,0 +1,58 @@
+"""Facts about `swarmcell swarm create`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from swarmcell.cli.app import app
+from swarmcell.errors import ConfigError, InputError, OutputError
+
+runner = CliRunner()
+STUDY = '[study]\nname = "trial"\nmodality = "rna"\n[swarm]\nf = {f}\n'
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY.format(f=0))
+    for name in ("site-a", "site-b", "site-c", "site-d"):
+        assert runner.invoke(app, ["identity", "create", name]).exit_code == 0
+
+
+def create(*founders, config="study.toml", more=()):
+    named = [word for founder in founders for word in ("--founder", founder)]
+    return runner.invoke(app, ["swarm", "create", config, *named, *more])
+
+
+def test_an_unknown_founder_is_refused():
+    assert isinstance(create("site-a", "nobody").exception, InputError)
+
+
+def test_an_existing_swarm_file_is_kept(tmp_path):
+    (tmp_path / "swarm.toml").write_text("mine")
+    assert isinstance(create("site-a").exception, OutputError)
+    assert (tmp_path / "swarm.toml").read_text() == "mine"
+
+
+def test_a_liar_cannot_be_tolerated_among_three(tmp_path):
+    (tmp_path / "study.toml").write_text(STUDY.format(f=1))
+    assert isinstance(create("site-a", "site-b", "site-c").exception, ConfigError)
+    assert not (tmp_path / "swarm.toml").exists()
+    assert create("site-a", "site-b", "site-c", "site-d").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "said"), [(2, "survives no crash"), (3, "survives 1 crashed"), (4, "survives 1 crashed")]
+)
+def test_create_says_what_the_swarm_survives(n, said):
+    result = create(*("site-a", "site-b", "site-c", "site-d")[:n])
+    assert said in " ".join(result.output.split())
+    assert "next: swarmcell train SITE.h5ad --join swarm.toml" in result.output
+
+
+def test_a_founder_may_be_given_by_its_card(tmp_path):
+    card = tmp_path / "config/swarmcell/identity/site-b.card.toml"
+    made = create("site-a", str(card), more=("--json", "--quiet"))
+    assert json.loads(made.stdout)["quorum"] == 2

@@ -1,0 +1,123 @@
+"""Facts about the feed: it reads on from its cursor, and gives back what the engine has lost."""
+
+import asyncio
+import contextlib
+import hashlib
+
+import pytest
+
+from swarmcell.engine.embedded import EmbeddedLog
+from swarmcell.node import feed, ledger
+from swarmcell.node.feed import Feed
+from swarmcell.node.ledger import Cursor, Read
+
+
+class Reader:
+    """A ledger that reads a log, as a peer does, without a swarm: every new entry is stored."""
+
+    def __init__(self, log, book):
+        self.known = {raw for _, raw in book.entries()}
+        self.book = book
+        self.told = []
+        self.feed = Feed(log, book, self.take, self.told.append, self.told.append)
+
+    async def take(self, batch):
+        reads = []
+        for at, raw in batch:
+            position = None if raw in self.known else len(self.known) + 1
+            self.known.add(raw)
+            reads.append(Read(at, raw, position))
+        self.book.store(reads, Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest()))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(feed, "CHECK_EVERY_S", 0.2)
+
+
+async def until(condition):
+    for _ in range(500):
+        if await condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("never came true")
+
+
+@contextlib.asynccontextmanager
+async def reading(tmp_path, name="ledger.sqlite"):
+    log = EmbeddedLog(tmp_path / "swarm.log")
+    with ledger.opened(tmp_path / name) as book:
+        reader = Reader(log, book)
+        running = asyncio.create_task(reader.feed.run())
+        yield reader
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await log.close()
+
+
+async def entries(tmp_path):
+    log = EmbeddedLog(tmp_path / "swarm.log")
+    found = [raw for _, raw in await log.read(1)]
+    await log.close()
+    return found
+
+
+async def rewrite(tmp_path, raws):
+    for path in tmp_path.glob("swarm.log*"):
+        if path.is_file():
+            path.unlink()
+    log = EmbeddedLog(tmp_path / "swarm.log")
+    await log.append(raws)
+    await log.close()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [[], [b"1"], [b"1", b"2", b"3"], [b"x"], [b"1", b"x", b"y", b"z", b"w", b"v"], [b"3", b"2"]],
+    ids=["all lost", "most lost", "tail lost", "other history", "forked and longer", "reordered"],
+)
+@pytest.mark.parametrize("running", [True, False])
+def test_what_the_engine_lost_is_given_back_and_what_it_took_in_is_read(tmp_path, left, running):
+    async def is_whole():
+        return set(await entries(tmp_path)) == {b"1", b"2", b"3", b"4", b"5", *left}
+
+    async def scenario():
+        await rewrite(tmp_path, [b"1", b"2", b"3", b"4", b"5"])
+        async with reading(tmp_path) as reader:
+            await asyncio.wait_for(reader.feed.caught_up.wait(), 5)
+            await until(lambda: asyncio.sleep(0, len(reader.known) == 5))
+            if running:
+                await rewrite(tmp_path, left)
+                await until(is_whole)
+                await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1)))
+                return
+        await rewrite(tmp_path, left)
+        async with reading(tmp_path) as reader:
+            await until(is_whole)
+            await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1)))
+
+    asyncio.run(scenario())
+
+
+def test_a_feed_reads_on_from_its_cursor_and_not_again(tmp_path):
+    async def scenario():
+        await rewrite(tmp_path, [b"1", b"2"])
+        async with reading(tmp_path) as reader:
+            await asyncio.wait_for(reader.feed.caught_up.wait(), 5)
+            await until(lambda: asyncio.sleep(0, len(reader.known) == 2))
+        log = EmbeddedLog(tmp_path / "swarm.log")
+        await log.append([b"3"])
+        await log.close()
+        async with reading(tmp_path) as reader:
+            taken = []
+            take = reader.feed._take
+
+            async def watched(batch):
+                taken.extend(batch)
+                await take(batch)
+
+            reader.feed._take = watched
+            await until(lambda: asyncio.sleep(0, len(reader.known) == 3))
+            assert taken == [(3, b"3")]
+
+    asyncio.run(scenario())
