@@ -1,9 +1,100 @@
 """`swarmcell evaluate`."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, console, next_command, print_json, say
 from swarmcell.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def evaluate() -> None:
-    """(Being built.)"""
-    msg = "not built yet"
-    raise UsageError(msg)
+    from rich.progress import Progress
+
+Model = Annotated[Path, typer.Argument(help="Model file (.safetensors) that train wrote.", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(help="Prepared files with held-out donors.", show_default=False)]
+Against = Annotated[
+    list[str] | None,
+    typer.Option("--against", metavar="NAME=MODEL", help="A further model on the same donors; may be repeated."),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write.  [default: evaluation/ beside the model]")]
+Bootstrap = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples of donors for intervals.")]
+
+
+def evaluate(  # noqa: PLR0917 (options are arguments)
+    model: Model,
+    files: Files,
+    against: Against = None,
+    out: Out = None,
+    bootstrap: Bootstrap = 2000,
+    seed: Seed = 0,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a model is worth on held-out donors: figures with intervals, and a report.
+
+    Only donors with `split` = `held_out` count. A `local.safetensors` beside the model is evaluated on the same
+    donors; other models join by `--against`. The folder gets `report.html` (one file, needs no network),
+    `evaluation.json` and `figures/`.
+
+    Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --against site-b=b.safetensors`
+    """
+    from swarmcell.report import evaluation_table, folder
+    from swarmcell.workflows import evaluate as workflow
+
+    target = out or model.parent / "evaluation"
+    folder.refuse_existing(target, force=force)
+    others = named_models(against or [])
+    with _progress() as progress:
+        found = workflow.evaluate(
+            model, files, against=others, seed=seed, n_bootstrap=bootstrap, observer=_observer(progress)
+        )
+    report = folder.write(found, target, force=force)
+    if json:
+        print_json(found.to_json())
+    evaluation_table.show(found, console())
+    say(f"report: {report}")
+    next_command(f"swarmcell predict {model} {files[0]} --out predicted.h5ad")
+
+
+def named_models(given: list[str]) -> dict[str, Path]:
+    """Read `NAME=MODEL` options.
+
+    Raises
+    ------
+    UsageError
+        If one is not of that form, or a name is given twice.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            msg = f"--against {text}: expected NAME=MODEL, such as pooled=runs/pooled/local.safetensors."
+            raise UsageError(msg)
+        if name in found:
+            msg = f"--against {name}: given twice. Give each model its own name."
+            raise UsageError(msg)
+        found[name] = Path(path)
+    return found
+
+
+def _progress() -> "Progress":
+    from rich.progress import Progress
+
+    return Progress(console=console(), transient=True)
+
+
+def _observer(progress: "Progress") -> "Callable[[str, dict[str, Any]], None]":
+    task = progress.add_task("held-out cells", total=None)
+
+    def observe(event: str, facts: dict[str, Any]) -> None:
+        if event == "total":
+            progress.update(task, total=facts["n"])
+        elif event == "progress":
+            progress.update(task, advance=facts["n"])
+
+    return observe

@@ -1,0 +1,41 @@
+"""An evaluation on the console: models side by side, in words and a table."""
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from swarmcell.report import names
+from swarmcell.workflows.evaluation import CellTask, Evaluation, PatientTask
+
+
+def show(evaluation: Evaluation, console: Console) -> None:
+    """Print summary, tables and caveats."""
+    cohort = evaluation.cohort
+    counts = [names.counted(cohort.n_donors, "held-out donor"), names.counted(cohort.n_samples, "sample")]
+    console.print(Text(f"{evaluation.study}: {', '.join(counts)}, {names.counted(cohort.n_cells, 'cell')}", "bold"))
+    for task, title in ((evaluation.cell, "Cell types"), (evaluation.patient, "Patients")):
+        if task is not None:
+            console.print(_table(task, title))
+    for sentence in evaluation.summary:
+        console.print(Text(f"- {sentence}"))
+    for caveat in evaluation.caveats:
+        console.print(Text(f"! {caveat}", "yellow"))
+
+
+def _table(task: CellTask | PatientTask, title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("figure")
+    for found in task.models:
+        table.add_column(f"{found.model} (95 % interval)", justify="right")
+    for key in task.models[0].figures:
+        table.add_row(names.label(key), *_cells(task, key))
+    return table
+
+
+def _cells(task: CellTask | PatientTask, key: str) -> Iterator[str]:
+    for found in task.models:
+        estimate = found.figures[key]
+        span = names.interval(estimate)
+        yield f"{names.value(estimate)} ({span or estimate.note})" if span or estimate.note else names.value(estimate)

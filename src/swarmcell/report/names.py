@@ -1,0 +1,39 @@
+"""What figures are called in front of people, and how numbers are written."""
+
+from swarmcell.metrics.estimate import Estimate
+
+LABELS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro-F1",
+    "expected_calibration_error": "Calibration error (ECE)",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "sensitivity_at_0.90_specificity": "Sensitivity at 90 % specificity",
+    "brier": "Brier score",
+}
+SMALLER_IS_BETTER = frozenset({"expected_calibration_error", "brier"})
+
+
+def label(figure: str) -> str:
+    """Return a figure's name for people; one where smaller is better says so."""
+    return LABELS.get(figure, figure) + (" ↓" if figure in SMALLER_IS_BETTER else "")
+
+
+def value(found: Estimate, *, signed: bool = False) -> str:
+    """Return the figure alone: `0.83`, or `undefined`."""
+    if found.value is None:
+        return "undefined"
+    return f"{found.value:+.2f}" if signed else f"{found.value:.2f}"
+
+
+def interval(found: Estimate, *, signed: bool = False) -> str:
+    """Return the interval alone: `0.70 to 0.93`; empty if there is none."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"{found.low:+.2f} to {found.high:+.2f}" if signed else f"{found.low:.2f} to {found.high:.2f}"
+
+
+def counted(n: int, unit: str) -> str:
+    """Return a number with its unit: `1 donor`, `1,204 cells`."""
+    return f"{n:,} {unit}" + ("" if n == 1 else "s")

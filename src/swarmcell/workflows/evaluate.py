@@ -1,0 +1,297 @@
+"""`evaluate`: what a model is worth on donors that nobody trained on.
+
+Rules: held-out donors only; every model sees the same ones; figures have intervals over donors or say why not.
+"""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swarmcell import __version__
+from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
+from swarmcell.metrics import words
+from swarmcell.model import released
+from swarmcell.model.released import TrainedModel
+from swarmcell.workflows.cell_figures import cell_task
+from swarmcell.workflows.cohort import UNLABELLED, Cohort, gather
+from swarmcell.workflows.evaluation import (
+    CellTask,
+    CohortFacts,
+    Evaluation,
+    ModelFacts,
+    PatientTask,
+    Settings,
+    SiteCount,
+)
+from swarmcell.workflows.patient_figures import patient_task
+from swarmcell.workflows.scores import score_cells, score_samples
+from swarmcell.workflows.stream import PreparedFile
+
+Observer = Callable[[str, dict[str, Any]], None]
+N_PERMUTATIONS = 2000  # chosen: the smallest p is 0.0005
+LOCAL_MODEL = "local.safetensors"
+NAMES = {"merged": "swarm", "local": "local", "pooled": "pooled"}
+
+
+def silent(event: str, facts: dict[str, Any]) -> None:
+    """Observe nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Named:
+    name: str
+    path: Path
+    model: TrainedModel
+
+
+def evaluate(
+    model: Path,
+    files: Sequence[Path],
+    *,
+    against: Mapping[str, Path] | None = None,
+    seed: int = 0,
+    n_bootstrap: int = 2000,
+    observer: Observer = silent,
+) -> Evaluation:
+    """Evaluate a model, and others beside it, on the held-out donors of prepared files.
+
+    Parameters
+    ----------
+    model
+        The model file. A `local.safetensors` beside it is evaluated too.
+    files
+        Prepared files, each named once.
+    against
+        Name -> file of further models.
+    seed
+        Seed of resamples and permutations.
+    n_bootstrap
+        Resamples of donors.
+    observer
+        Called with `("total", {"n": n})` and `("progress", {"n": n})`: cells to pass, cells passed.
+
+    Raises
+    ------
+    UsageError
+        If a file or a name is given twice.
+    InputError
+        If a file is missing or unreadable.
+    CellsError
+        If no donor is held out, or a file breaks the data contract.
+    ModelError
+        If a model is corrupt, does not fit the cells, or was trained on a held-out donor.
+    """
+    _refuse_repeated(files)
+    models = _models(model, against or {})
+    with ExitStack() as opened:
+        inputs = [opened.enter_context(PreparedFile(path)) for path in files]
+        for named in models:
+            for file in inputs:
+                check_fit(named.model, named.path, file)
+        cohort = gather(
+            inputs,
+            cell_types=_union(m.model.cell_types for m in models),
+            conditions=_union(m.model.conditions for m in models),
+            trained_on=_trained_on(models),
+        )
+        settings = Settings(seed=seed, n_bootstrap=n_bootstrap, n_permutations=N_PERMUTATIONS, level=0.95)
+        return _evaluated(models, cohort, settings, observer)
+
+
+def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, observer: Observer) -> Evaluation:
+    by_cell = [m for m in models if m.model.has_cell_task and cohort.has_cell_types]
+    by_patient = [m for m in models if m.model.has_patient_task and cohort.has_conditions]
+    if not by_cell and not by_patient:
+        msg = (
+            f"{models[0].path}: nothing to compare: the held-out cells have neither cell types nor conditions that "
+            "this model predicts. Attach labels when preparing (--cell-type-key, --condition-key), or use predict."
+        )
+        raise CellsError(msg)
+    observer("total", {"n": cohort.n_cells * (len(by_cell) + len(by_patient))})
+
+    def progress(n: int) -> None:
+        observer("progress", {"n": n})
+
+    cells = {m.name: score_cells(m.model, cohort, progress) for m in by_cell}
+    samples = {m.name: score_samples(m.model, cohort, progress) for m in by_patient}
+    cell = cell_task(cohort, cells, settings) if cells else None
+    patient = patient_task(cohort, samples, settings) if samples else None
+    return Evaluation(
+        study=models[0].model.study.name,
+        modality=models[0].model.study.modality,
+        models=tuple(_facts(m) for m in models),
+        cohort=_cohort_facts(cohort),
+        cell=cell,
+        patient=patient,
+        summary=tuple(_summary(cell, patient)),
+        caveats=tuple(_caveats(cohort, models, cell, patient)),
+        settings=settings,
+        versions=_versions(),
+    )
+
+
+def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:
+    """Check that a prepared file is what a model was made for.
+
+    Raises
+    ------
+    ModelError
+        If the modality differs.
+    PanelError
+        If the file was prepared with another universe (features or transform).
+    """
+    found, study = file.contents, model.study
+    if found["modality"] != study.modality:
+        msg = (
+            f"{file.name}: {found['modality']} cells, and the model {path} reads {study.modality}. "
+            "Choose the model or the file that fits."
+        )
+        raise ModelError(msg)
+    if study.universe_sha256 and found["universe_sha256"] != study.universe_sha256:
+        msg = (
+            f"{file.name}: prepared with universe {found['universe_sha256'][:12]}, and the model {path} was trained "
+            f"with {study.universe_sha256[:12]} (other features or another transform). Prepare the file with the "
+            "universe file of the study."
+        )
+        raise PanelError(msg)
+
+
+def _refuse_repeated(files: Sequence[Path]) -> None:
+    resolved = [file.resolve() for file in files]
+    for file in files:
+        if resolved.count(file.resolve()) > 1:
+            msg = f"{file}: given twice; its donors would count twice. Name each file once."
+            raise UsageError(msg)
+
+
+def _models(path: Path, against: Mapping[str, Path]) -> list[_Named]:
+    named = [_Named(_name_of(path), path, released.load(path))]
+    beside = path.parent / LOCAL_MODEL
+    if path.name != LOCAL_MODEL and beside.is_file() and "local" not in against:
+        named.append(_Named("local", beside, released.load(beside)))
+    for name, other in against.items():
+        if name in {m.name for m in named}:
+            msg = f"--against {name}={other}: there is a model of that name already. Choose another name."
+            raise UsageError(msg)
+        named.append(_Named(name, other, released.load(other)))
+    return named
+
+
+def _name_of(path: Path) -> str:
+    return NAMES.get(path.stem, path.stem)
+
+
+def _union(vocabularies: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return all labels, in the order of the first vocabulary that has them."""
+    return tuple(dict.fromkeys(label for vocabulary in vocabularies for label in vocabulary))
+
+
+def _trained_on(models: Sequence[_Named]) -> frozenset[str]:
+    """Return the donors that the models' runs say they were trained on, as `site/donor`."""
+    return frozenset(donor for named in models for donor in run_facts(named.path).get("train_donors", ()))
+
+
+def run_facts(path: Path) -> dict[str, Any]:
+    """Return what stands in `run.json` beside a model; empty where there is none."""
+    try:
+        facts = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _facts(named: _Named) -> ModelFacts:
+    model = named.model
+    return ModelFacts(
+        name=named.name,
+        file=str(named.path),
+        digest=model.digest,
+        study=model.study.name,
+        n_features=len(model.panel_ids),
+        card=dict(model.card),
+    )
+
+
+def _cohort_facts(cohort: Cohort) -> CohortFacts:
+    return CohortFacts(
+        n_donors=len(cohort.donors),
+        n_samples=len(cohort.samples),
+        n_cells=cohort.n_cells,
+        n_training_donors=cohort.n_training_donors,
+        sites=tuple(_site_count(cohort, site) for site in cohort.sites),
+        files={part.file.name: str(part.file.contents["universe_sha256"]) for part in cohort.parts},
+    )
+
+
+def _site_count(cohort: Cohort, site: str) -> SiteCount:
+    donors = {i for i, donor in enumerate(cohort.donors) if donor.site == site}
+    samples = [sample for sample in cohort.samples if sample.donor in donors]
+    conditions = Counter(cohort.conditions[s.condition] for s in samples if s.condition != UNLABELLED)
+    types: Counter[str] = Counter()
+    for part in cohort.parts:
+        codes = part.cell_type[np.isin(part.donor, list(donors)) & (part.cell_type != UNLABELLED)]
+        counts = np.bincount(codes, minlength=len(cohort.cell_types))
+        types.update({name: int(n) for name, n in zip(cohort.cell_types, counts, strict=True) if n})
+    n_cells = sum(sample.n_cells for sample in samples)
+    return SiteCount(
+        site=site,
+        n_donors=len(donors),
+        n_samples=len(samples),
+        n_cells=n_cells,
+        conditions=dict(conditions),
+        cell_types=dict(types),
+    )
+
+
+def _summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:
+    """Say the result in sentences, the model that was asked for first."""
+    if cell:
+        first = cell.models[0]
+        yield f"Cell types, {first.model} model, {cell.n_cells:,} cells of {cell.n_donors} donors: {first.verdict}."
+    if patient:
+        asked = patient.models[0]
+        counted = f"{patient.n_samples} samples of {patient.n_donors} donors"
+        yield f"Patients, {asked.model} model, {counted}: {asked.verdict}."
+    for task, figure, what in ((cell, "macro_f1", "Cell types, macro-F1"), (patient, "auroc", "Patients, AUROC")):
+        for found in task.differences if task else ():
+            if found.figure == figure and task and found.first == task.models[0].model:
+                yield f"{what}: {found.verdict}."
+
+
+def _caveats(
+    cohort: Cohort, models: Sequence[_Named], cell: CellTask | None, patient: PatientTask | None
+) -> Iterator[str]:
+    yield from cohort.notes
+    if cell:
+        yield from filter(None, [words.few_donors({"": cell.n_donors}, of="the cell task")])
+    if patient:
+        held = {name: n for name, n in patient.donors_per_condition.items() if n}
+        yield from filter(None, [words.few_donors(held, of="the patient task")])
+        if len(held) < 2:
+            yield (
+                f"All held-out samples are {', '.join(held)}: AUROC, AUPRC, balanced accuracy and sensitivity need a "
+                "second condition and are undefined."
+            )
+    for named in models[1:]:
+        missing = [label for label in cohort.cell_types + cohort.conditions if label not in _labels(named.model)]
+        if missing:
+            yield f"The {named.name} model does not know {', '.join(missing)}; it never predicts them."
+    if any(m.name == "pooled" for m in models):
+        yield "The pooled model needed all sites' cells on one machine; it is here for comparison only."
+
+
+def _labels(model: TrainedModel) -> frozenset[str]:
+    return frozenset(model.cell_types + model.conditions)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("anndata", "numpy", "scipy", "scikit-learn", "torch")
+    return {"swarmcell": __version__, "python": platform.python_version()} | {name: version(name) for name in packages}
