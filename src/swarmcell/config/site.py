@@ -5,9 +5,12 @@ taken, with its log beside the swarm file. An engine's options are declared by t
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag
 
 from swarmcell.config.base import FrozenModel, load
+from swarmcell.config.nats_engine import NatsSettings
 from swarmcell.engine.embedded import EmbeddedLog
 from swarmcell.engine.log import Log
 
@@ -26,6 +29,19 @@ class EmbeddedSettings(FrozenModel):
     kind: Literal["embedded"] = "embedded"
     path: Path | None = None
 
+    def anchored(self, folder: Path) -> "EmbeddedSettings":
+        """Return the same with its path taken from this folder."""
+        return self if self.path is None else self.model_copy(update={"path": folder / self.path})
+
+
+def _kind(engine: Any) -> str:  # noqa: ANN401 (what a TOML file holds, or settings)
+    return str(engine.get("kind", "embedded") if isinstance(engine, dict) else engine.kind)
+
+
+Engine = Annotated[
+    Annotated[EmbeddedSettings, Tag("embedded")] | Annotated[NatsSettings, Tag("nats")], Discriminator(_kind)
+]
+
 
 class Site(FrozenModel):
     """One site's private settings.
@@ -40,7 +56,7 @@ class Site(FrozenModel):
 
     name: str
     identity: str | None = None
-    engine: EmbeddedSettings = EmbeddedSettings()
+    engine: Engine = EmbeddedSettings()
 
     @property
     def signs_as(self) -> str:
@@ -63,15 +79,22 @@ def load_site(path: Path | None) -> Site | None:
 
 def _read(path: Path) -> Site:
     site = load(path, Site)
-    if site.engine.path is None:
-        return site
-    anchored = path.parent / site.engine.path
-    return site.model_copy(update={"engine": site.engine.model_copy(update={"path": anchored})})
+    return site.model_copy(update={"engine": site.engine.anchored(path.parent)})
 
 
-def open_log(site: Site | None, swarm_file: Path, swarm: bytes) -> Log:
-    """Open the engine that the site file names, for the swarm with this digest."""
+def open_log(site: Site | None, swarm_file: Path, swarm: bytes, engine_secret: bytes | None = None) -> Log:
+    """Open the engine that the site file names, for the swarm with this digest.
+
+    Parameters
+    ----------
+    engine_secret
+        The engine secret of this site's identity, by which a cluster knows it.
+    """
     engine = site.engine if site else EmbeddedSettings()
+    if isinstance(engine, NatsSettings):
+        from swarmcell.engine.nats import NatsLog  # noqa: PLC0415 (only who uses NATS loads its client)
+
+        return NatsLog(engine.address(site.name if site else ""), swarm, engine_secret)
     return EmbeddedLog(engine.path or swarm_file.with_name(f"{swarm_file.stem}.{swarm.hex()[:8]}.log"))
 
 
@@ -94,4 +117,10 @@ kind = "embedded"
 
 # Where that file is, relative to this one. By default it stands beside the swarm file.
 # path = "swarm.log"
+
+# "nats": a cluster that the founding hospitals run; see docs/tutorial-nats.md. Take this instead:
+# kind = "nats"
+# cards = ["site-a.engine.toml", "site-b.engine.toml", "site-c.engine.toml"]
+# websocket = true                      # dial the port that most firewalls let pass
+# proxy = "http://proxy.hospital:3128"
 """
