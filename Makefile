@@ -1,33 +1,47 @@
-# On a fresh machine: `make demo` and `make test` make .venv and install what they need.
-PYTHON ?= python3.11
+# On a fresh machine `make demo` and `make test` make .venv and install what they need into it.
+
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench soak clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check soak bench figures sample-data bundle clean
 
-install: $(STAMP)
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP)  ## make .venv with the pinned packages
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(STAMP)
-	$(BIN)/swarmcell demo
+demo: $(STAMP)  ## three hospitals on this machine: preprocess, swarm, evaluate
+	$(BIN)/swarmcell demo --force
 
-test: $(STAMP)
-	$(BIN)/pytest
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: $(STAMP)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)
+soak: $(STAMP)  ## the swarm's simulation, for longer
+	SWARMCELL_SOAK=$${SWARMCELL_SOAK:-20000} $(BIN)/python -m pytest tests/simulation
+
+bench: $(STAMP)  ## speed and memory, beside peers
 	$(BIN)/python -m benchmarks
 
-clean:
+sample-data: $(STAMP)  ## make sample_data/ again
+	$(BIN)/python sample_data/make.py
+
+bundle: $(STAMP)  ## wheels for a machine without a network, under dist/wheels
+	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels .
+
+clean:  ## remove what the targets above made
 	rm -rf $(VENV) build dist runs demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
