@@ -20,7 +20,10 @@ Modality = Literal["rna", "cytometry"]
 FORMAT = 1
 LOG1P_CP10K = "log1p_cp10k"
 ARCSINH = "arcsinh"
-TRANSFORMS: dict[str, tuple[str, ...]] = {"rna": (LOG1P_CP10K,), "cytometry": (ARCSINH, "logicle", "none")}  # where a panel names none
+TRANSFORMS: dict[str, tuple[str, ...]] = {
+    "rna": (LOG1P_CP10K,),
+    "cytometry": (ARCSINH, "logicle", "none"),
+}  # where a panel names none
 ALLOWED_TRANSFORMS: dict[str, tuple[str, ...]] = {"rna": (LOG1P_CP10K,), "cytometry": (ARCSINH, "logicle", "none")}
 FEATURES_MAX = 200_000  # chosen: three times the transcripts of any annotation in use
 _VERSIONED = re.compile(r"^ENS[A-Z]*[GT]\d{11}\.\d+$")

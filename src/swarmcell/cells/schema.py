@@ -15,8 +15,8 @@ import pandas as pd
 from swarmcell.cells import panel as panels
 from swarmcell.cells.panel import Panel
 from swarmcell.cells.split import HELD_OUT, TRAIN
-from swarmcell.cells.target import writing
 from swarmcell.errors import CellsError, InputError, PanelError
+from swarmcell.files import writing
 
 SCHEMA = 1
 UNS = "swarmcell"
@@ -137,7 +137,7 @@ def check(adata: ad.AnnData, source: str) -> None:
         If the features are not those of the universe that the file carries.
     """
     _check_uns(adata, source)
-    _check_labels(cast("pd.DataFrame", adata.obs), source)
+    check_labels(cast("pd.DataFrame", adata.obs), source)
     _check_features(adata, source)
     _check_values(adata, source)
 
@@ -156,7 +156,14 @@ def _check_uns(adata: ad.AnnData, source: str) -> None:
         raise CellsError(msg)
 
 
-def _check_labels(obs: pd.DataFrame, source: str) -> None:
+def check_labels(obs: pd.DataFrame, source: str) -> None:
+    """Check that every cell has its labels, each donor is on one side, each sample of one donor and condition.
+
+    Raises
+    ------
+    CellsError
+        If not.
+    """
     if not len(obs):
         msg = f"{source}: holds no cell. Loosen [qc] or check the input."
         raise CellsError(msg)

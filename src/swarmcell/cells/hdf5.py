@@ -1,0 +1,65 @@
+"""The one place that opens HDF5 files; what breaks inside them becomes an `InputError` with the file's name."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+import numpy.typing as npt
+
+from swarmcell.errors import InputError
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+_h5py: Any = h5py
+Group, Dataset = _h5py.Group, _h5py.Dataset
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell whether a file begins as HDF5 does."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def open_file(path: Path, mode: str = "r") -> Any:  # noqa: ANN401 (h5py has no types)
+    """Open an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If it is truncated or no HDF5.
+    """
+    try:
+        return _h5py.File(path, mode)
+    except OSError as error:
+        raise broken(path, error) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what HDF5 meets in a broken file, a codec that is not installed included, into an `InputError`."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise broken(path, error) from error
+
+
+def broken(path: Path, error: Exception) -> InputError:
+    """Return the error to raise for a file that HDF5 cannot read."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    remedy = "It may be truncated: compare its size with the original, and copy it again."
+    if "filter" in reason or "plugin" in reason:
+        remedy = "Its compression needs a plug-in: pip install hdf5plugin, or write it again with gzip."
+    return InputError(f"{path}: cannot be read ({reason}). {remedy}")
+
+
+def strings(values: Any) -> npt.NDArray[np.object_]:  # noqa: ANN401 (h5py or zarr array)
+    """Return an array of byte strings or strings as plain strings, shape `(n,)`."""
+    raw = np.asarray(values[()] if hasattr(values, "shape") else values).ravel()
+    if raw.dtype.kind == "S":
+        raw = np.char.decode(raw, "utf-8")
+    texts = [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in raw.tolist()]
+    out = np.empty(len(texts), dtype=object)
+    out[:] = texts
+    return out
