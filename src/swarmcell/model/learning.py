@@ -1,0 +1,249 @@
+"""Everything learns by two calls, in a swarm or alone: `contribute(state)` and `merge(state, contributions)`.
+
+Rules: `merge` is pure: exact integers, the same bits on any machine, in any order of the contributions. `contribute`
+is heavy, reads the site's own cells, and may use torch. What a contribution is random about depends on (seed, stage,
+round) only.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from swarmcell.cells.batches import columns, generator
+from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
+from swarmcell.model import feature_rounds, fit_rounds, local_fit, sample_features
+from swarmcell.model.classifier import Scaling, logits, to_floats
+from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, Update, screen, stamp
+from swarmcell.model.encoding import Array, Named, encode
+from swarmcell.model.fixed import Floats, to_int32
+from swarmcell.model.local_fit import Examples, labelled
+from swarmcell.model.released import CHUNK_ROWS
+from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, rule_of
+from swarmcell.model.state import MergedState, from_bytes, to_bytes
+from swarmcell.model.study import Study, rules_digest
+from swarmcell.model.training_cells import TrainingCells
+
+
+class Learner:
+    """A study with one site's cells.
+
+    Parameters
+    ----------
+    study
+        The rules, label vocabularies included.
+    cells
+        The site's training cells; `None` for one who only merges.
+    n_features
+        Features of the universe, where the cells are `None`.
+    seed
+        Seed of the order of batches; the study's own seed makes the initial parameters.
+    threads
+        Processor threads of torch; 0 takes all.
+    device
+        `auto`, `cpu` or `cuda`.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        cells: TrainingCells | None,
+        *,
+        n_features: int | None = None,
+        seed: int = 0,
+        threads: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        check_study(study)
+        if cells is not None:
+            _check_fit(study, cells)
+        self.study = study
+        self._cells = cells
+        self._n_features = len(cells.feature_ids) if cells is not None else n_features
+        self._seed, self._threads, self._device = seed, threads, device
+        self._examples: tuple[tuple[str, str], Examples] | None = None
+        self._samples: Floats | None = None
+
+    def start(self) -> bytes:
+        """Return the merged state before round 1, equal at every peer."""
+        return to_bytes(MergedState(rules=rules_digest(self.study), stage=FEATURES))
+
+    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
+        """Return this site's part of the round after `state`; `None` if `stop` was set meanwhile.
+
+        Raises
+        ------
+        ModelError
+            If the local fit diverges, or the site has no cells.
+        """
+        now = from_bytes(state)
+        if self._cells is None or now.finished:
+            msg = "nothing to contribute: the study has ended" if now.finished else "this site has no training cells."
+            raise ModelError(msg)
+        if now.stage == FEATURES:
+            arrays = feature_rounds.cell_statistics(self._cells, self.study)
+            return self._statistics(now, arrays, self._cells.n_cells)
+        if now.phase == "statistics":
+            rows = self._sample_rows(now)
+            return self._statistics(now, feature_rounds.sample_statistics(rows, len(rows)), len(rows))
+        return self._update(now, stop)
+
+    def merge(self, state: bytes, contributions: Sequence[Contribution]) -> MergeOutcome:
+        """Merge contributions, in any order, into the next state. Pure.
+
+        Raises
+        ------
+        MergeError
+            If `state` is not a state of this study; never for what a contribution holds.
+        """
+        now = from_bytes(state)
+        if now.rules != rules_digest(self.study):
+            msg = "the merged state was made by another study's rules."
+            raise MergeError(msg)
+        updates, left_out = screen(now, self._slots(now), contributions)
+        merged = _advance(now, self.study, updates)
+        return MergeOutcome(state=to_bytes(merged), left_out=left_out, finished=merged.finished, failure=merged.failure)
+
+    def describe(self, state: bytes) -> dict[str, str | int]:
+        """Say what `state` is: stage, phase, rounds."""
+        now = from_bytes(state)
+        return {"stage": now.stage, "phase": now.phase, "round": now.round, "stage_round": now.stage_round}
+
+    def _slots(self, state: MergedState) -> dict[str, Slot]:
+        if state.stage == FEATURES:
+            if self._n_features is None:
+                msg = "the number of features of the universe is not known; give the universe."
+                raise MergeError(msg)
+            return feature_rounds.cell_slots(self.study, self._n_features)
+        if state.phase == "statistics":
+            return feature_rounds.sample_slots(state, self.study)
+        return fit_rounds.fit_slots(state, self.study)
+
+    def _statistics(self, state: MergedState, arrays: dict[str, Array], weight: int) -> Contribution:
+        cells = self._own
+        parameters = encode(Named(stamp(state, weight=weight), arrays))
+        return Contribution(kind="statistics", parameters=parameters, n_cells=cells.n_cells, n_donors=cells.n_donors)
+
+    def _update(self, state: MergedState, stop: threading.Event) -> Contribution | None:
+        examples, rule = self._examples_of(state), rule_of(self.study, state.stage)
+        parameters = to_floats(state.group("now"))
+        score = local_fit.judge(parameters, examples)
+        arrays: dict[str, Array] = {}
+        if state.phase == "fit":
+            device = local_fit.set_up(threads=self._threads, device=self._device)
+            rng = generator(self._seed, state.stage, state.stage_round)
+            fitted = local_fit.fit(parameters, examples, rule, rng=rng, device=device, stop=stop)
+            if fitted is None:
+                return None
+            arrays = {name: to_int32(a, what=f"stage {state.stage!r}: {name!r}") for name, a in fitted.items()}
+        return Contribution(
+            kind="update",
+            parameters=encode(Named(stamp(state, weight=len(examples.train)), arrays)),
+            n_cells=self._own.n_cells,
+            n_donors=self._own.n_donors,
+            figures={"n": score.n, "correct": score.correct, "nll": score.nll},
+        )
+
+    @property
+    def _own(self) -> TrainingCells:
+        if self._cells is None:
+            msg = "this site has no training cells."
+            raise ModelError(msg)
+        return self._cells
+
+    def _examples_of(self, state: MergedState) -> Examples:
+        key = (state.stage, state.rules)
+        if self._examples is None or self._examples[0] != key:
+            made = self._cell_examples(state) if state.stage == CELL else self._sample_examples(state)
+            self._examples = (key, made)
+        return self._examples[1]
+
+    def _cell_examples(self, state: MergedState) -> Examples:
+        cells = self._own
+        return Examples(
+            X=columns(cells.X, state.arrays["panel"].astype(np.int64)),
+            y=cells.cell_type,
+            train=labelled(cells.cell_type, ~cells.validation),
+            validation=labelled(cells.cell_type, cells.validation),
+            scaling=Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"]),
+            class_weights=class_weights(counts(state, CELL)),
+        )
+
+    def _sample_examples(self, state: MergedState) -> Examples:
+        cells = self._own
+        return Examples(
+            X=self._sample_rows(state),
+            y=cells.sample_condition,
+            train=labelled(cells.sample_condition, ~cells.sample_validation),
+            validation=labelled(cells.sample_condition, cells.sample_validation),
+            scaling=Scaling.from_fixed(state.arrays["patient.mean"], state.arrays["patient.scale"]),
+            class_weights=class_weights(counts(state, PATIENT)),
+        )
+
+    def _sample_rows(self, state: MergedState) -> Floats:
+        if self._samples is None:
+            cells = self._own
+            X = columns(cells.X, state.arrays["panel"].astype(np.int64))
+            kinds = [block.kind for block in sample_features.blocks(self.study, [""] * X.shape[1])]
+            self._samples = sample_features.compute(
+                X,
+                cells.sample,
+                cells.n_samples,
+                kinds=kinds,
+                cell_type=_predicted(state, X) if "clr" in kinds else None,
+                n_types=len(self.study.cell_types),
+            )
+        return self._samples
+
+
+def _predicted(state: MergedState, X: Array) -> Array:
+    parameters = to_floats(state.group(CELL))
+    scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
+    starts = range(0, X.shape[0], CHUNK_ROWS)
+    return np.concatenate([logits(parameters, X[i : i + CHUNK_ROWS], scaling).argmax(axis=1) for i in starts])
+
+
+def _advance(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedState:
+    if state.finished:
+        msg = "the study has ended; there is no round to merge."
+        raise MergeError(msg)
+    if not updates:
+        return replace(state, round=state.round + 1)
+    if state.stage == FEATURES:
+        merged = feature_rounds.merge_cell_statistics(state, study, updates)
+    elif state.phase == "statistics":
+        merged = feature_rounds.merge_sample_statistics(state, study, updates)
+    else:
+        merged = fit_rounds.merge_fit(state, study, updates)
+    return replace(merged, round=state.round + 1)
+
+
+def _check_fit(study: Study, cells: TrainingCells) -> None:
+    if cells.modality != study.modality:
+        msg = f"the cells are {cells.modality}, the study is of {study.modality}. Prepare them with the study's config."
+        raise CellsError(msg)
+    if study.universe_sha256 and study.universe_sha256 != cells.universe_sha256:
+        msg = (
+            f"the cells were prepared with universe {cells.universe_sha256[:12]}, the study has "
+            f"{study.universe_sha256[:12]}. Prepare them with the study's universe file."
+        )
+        raise PanelError(msg)
+
+
+def check_floors(study: Study, cells: TrainingCells, *, who: str) -> None:
+    """Refuse a site that is below the study's floors: it must publish no sum.
+
+    Raises
+    ------
+    CellsError
+        If it has too few training donors or cells.
+    """
+    floors = study.floors
+    if cells.n_donors >= floors.donors and cells.n_cells >= floors.cells:
+        return
+    msg = (
+        f"{who}: {cells.n_cells} training cells of {cells.n_donors} donor(s); the floors are {floors.cells} "
+        f"cells and {floors.donors} donors, below which a site publishes no sum. Add donors, or train alone (without --join)."
+    )
+    raise CellsError(msg)

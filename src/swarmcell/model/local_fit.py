@@ -1,0 +1,160 @@
+"""One site's part of a round: epochs of gradient descent from the merged parameters, and their validation.
+
+Rules: torch, float32, dense only by the batch; the order of batches depends on (seed, stage, round), so a resumed run
+equals an uninterrupted one bit for bit on the same machine with the same number of threads.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmcell.cells.batches import Codes, Matrix, batches
+from swarmcell.errors import UsageError
+from swarmcell.model.classifier import NORM_EPSILON, Scaling, log_softmax, logits
+from swarmcell.model.fixed import STATISTICS_BITS, Floats
+from swarmcell.model.state import Score
+from swarmcell.model.study import FitRule
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK_ROWS = 8192
+_NLL_CELL_MAX = 64.0  # nats; one hopeless cell must not drown a sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What a stage's classifier learns from at one site.
+
+    Attributes
+    ----------
+    X
+        Unscaled inputs, shape `(n_rows, n_features)`.
+    y
+        Class of each row, -1 where unlabelled.
+    train, validation
+        Labelled rows to fit and to judge.
+    scaling
+        The classifier's first layer.
+    class_weights
+        Of each class, shape `(n_classes,)`.
+    """
+
+    X: Matrix
+    y: Codes
+    train: Codes
+    validation: Codes
+    scaling: Scaling
+    class_weights: Floats
+
+
+def judge(parameters: Mapping[str, Floats], examples: Examples) -> Score:
+    """Return how parameters do on the inner-validation rows."""
+    rows = examples.validation
+    n, correct, nll = 0, 0, 0
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chosen = rows[start : start + _CHUNK_ROWS]
+        logs = log_softmax(logits(parameters, examples.X[chosen], examples.scaling))
+        y = examples.y[chosen]
+        losses = np.minimum(-logs[np.arange(len(y)), y], _NLL_CELL_MAX) * examples.class_weights[y]
+        n, correct = n + len(y), correct + int((logs.argmax(axis=1) == y).sum())
+        nll += int(np.rint(losses * (1 << STATISTICS_BITS)).astype(np.int64).sum())
+    return Score(n=n, correct=correct, nll=nll)
+
+
+def fit(
+    start: Mapping[str, Floats],
+    examples: Examples,
+    rule: FitRule,
+    *,
+    rng: np.random.Generator,
+    device: str,
+    stop: threading.Event,
+) -> dict[str, Floats] | None:
+    """Return the parameters after `rule.epochs_per_round` epochs of Adam; `None` if `stop` was set meanwhile.
+
+    The loss is the mean over cells of the class-weighted negative log-likelihood, so that averaging sites by their
+    cells follows the pooled loss, plus `l2 / 2` times the squared coefficients.
+
+    References
+    ----------
+    McMahan et al. 2017, arXiv:1602.05629, Algorithm 1. Kingma and Ba 2015, arXiv:1412.6980.
+    """
+    import torch  # noqa: PLC0415 (a third of a second, and only training needs it)
+
+    place = torch.device(device)
+    parameters = {n: torch.tensor(a, dtype=torch.float32, device=place, requires_grad=True) for n, a in start.items()}
+    layer = _First(examples.scaling, place)
+    class_weights = torch.tensor(examples.class_weights, dtype=torch.float32, device=place)
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=rule.learning_rate)
+    for _ in range(rule.epochs_per_round):
+        for batch in batches(examples.X, examples.train, n_rows=rule.batch_rows, rng=rng):
+            if stop.is_set():
+                return None
+            y = torch.from_numpy(examples.y[batch.rows]).to(place)
+            outputs = _forward(parameters, torch.from_numpy(batch.X).to(place), layer)
+            losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
+            penalty = sum(parameters[n].square().sum() for n in ("hidden_weight", "weight") if n in parameters)
+            optimiser.zero_grad()
+            torch.autograd.backward(losses.mean() + rule.l2 / 2 * penalty)
+            optimiser.step()
+    return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in parameters.items()}
+
+
+class _First:
+    """The scaling folded into the first layer's weights: no scaled copy of a batch is made."""
+
+    def __init__(self, scaling: Scaling, place: "torch.device") -> None:
+        import torch  # noqa: PLC0415
+
+        self.mean = torch.tensor(scaling.mean, dtype=torch.float32, device=place)
+        self.inverse = torch.tensor(1 / scaling.scale, dtype=torch.float32, device=place)
+
+    def __call__(self, X: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor") -> "torch.Tensor":
+        folded = weight * self.inverse
+        return X @ folded.T + (bias - folded @ self.mean)
+
+
+def _forward(parameters: Mapping[str, "torch.Tensor"], X: "torch.Tensor", layer: _First) -> "torch.Tensor":
+    import torch  # noqa: PLC0415
+
+    if "hidden_weight" not in parameters:
+        return layer(X, parameters["weight"], parameters["bias"])
+    hidden = layer(X, parameters["hidden_weight"], parameters["hidden_bias"])
+    width = (hidden.shape[1],)
+    norm = torch.nn.functional.layer_norm(
+        hidden, width, parameters["norm_weight"], parameters["norm_bias"], NORM_EPSILON
+    )
+    return torch.nn.functional.linear(torch.relu(norm), parameters["weight"], parameters["bias"])
+
+
+def set_up(*, threads: int, device: str) -> str:
+    """Set torch's threads (0: all) and return the device's name.
+
+    Raises
+    ------
+    UsageError
+        If the device is not there.
+    """
+    import torch  # noqa: PLC0415
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        msg = f"--device {device}: expected auto, cpu or cuda."
+        raise UsageError(msg)
+    if device == "cuda" and not torch.cuda.is_available():
+        msg = "--device cuda: no CUDA device is visible to torch. Use --device cpu, or install torch for CUDA."
+        raise UsageError(msg)
+    return device
+
+
+def labelled(y: Codes, mask: npt.NDArray[np.bool_]) -> Codes:
+    """Return the labelled rows where `mask` holds."""
+    return np.flatnonzero((y >= 0) & mask)

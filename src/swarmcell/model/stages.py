@@ -1,0 +1,125 @@
+"""How a study moves from stage to stage: `features`, then `cell` and `patient` where it has labels for them.
+
+Rules: everything here is part of the merge: pure, exact integers, equal at every peer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from swarmcell.errors import ConfigError
+from swarmcell.model import sample_features
+from swarmcell.model.classifier import initial
+from swarmcell.model.encoding import Array
+from swarmcell.model.state import DONE, MergedState, StageResult
+from swarmcell.model.study import FitRule, Study
+
+FEATURES, CELL, PATIENT = "features", "cell", "patient"
+_RUNNING = ("now", "best", "memory")
+
+
+def check_study(study: Study) -> None:
+    """Check that the study can be learnt.
+
+    Raises
+    ------
+    ConfigError
+        If its stages do not start with `features`, repeat, or lack their labels.
+    """
+    if not study.stages or study.stages[0] != FEATURES or len(set(study.stages)) != len(study.stages):
+        msg = f"[study] stages = {list(study.stages)}; expected 'features' first, then 'cell', 'patient' or both."
+        raise ConfigError(msg)
+    if len(study.stages) == 1:
+        msg = "[study] stages = ['features']: nothing to learn. Add 'cell' or 'patient'."
+        raise ConfigError(msg)
+    if study.stages[1:] not in ((CELL,), (PATIENT,), (CELL, PATIENT)):
+        msg = f"[study] stages = {list(study.stages)}; 'patient' comes after 'cell', whose model it reads."
+        raise ConfigError(msg)
+    for stage in study.stages[1:]:
+        if len(labels(study, stage)) < 2:
+            key = "cell_types" if stage == CELL else "conditions"
+            msg = f"[study] {key} = {list(labels(study, stage))}; stage {stage!r} needs at least two."
+            raise ConfigError(msg)
+        rule = rule_of(study, stage)
+        if rule.merge == "exact-sum" and rule.model != "linear":
+            msg = f"[study.{stage}] merge = 'exact-sum' fits linear models only; use model = 'linear'."
+            raise ConfigError(msg)
+
+
+def labels(study: Study, stage: str) -> tuple[str, ...]:
+    """Return the classes of a stage, in order."""
+    return study.cell_types if stage == CELL else study.conditions
+
+
+def rule_of(study: Study, stage: str) -> FitRule:
+    """Return how a stage is fitted."""
+    return study.cell if stage == CELL else study.patient
+
+
+def counts(state: MergedState, stage: str) -> Array:
+    """Return the swarm-wide number of training cells (or samples) of each class."""
+    return state.arrays["cells_by_type" if stage == CELL else "samples_by_condition"]
+
+
+def n_inputs(state: MergedState, study: Study, stage: str) -> int:
+    """Return the number of features that a stage's classifier reads."""
+    n_panel = len(state.arrays["panel"])
+    if stage == CELL:
+        return n_panel
+    return sum(block.width for block in sample_features.blocks(study, [""] * n_panel))
+
+
+def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Mapping[str, Array]) -> MergedState:
+    """Keep a stage's `arrays` as its result, and open the next stage, or end the study."""
+    ended = replace(state, results={**state.results, state.stage: result})
+    for prefix in _RUNNING:
+        ended = ended.with_group(prefix, {})
+    prefix = "" if state.stage == FEATURES else state.stage + "."
+    ended = replace(ended, arrays={**ended.arrays, **{prefix + name: array for name, array in arrays.items()}})
+    later = study.stages[study.stages.index(state.stage) + 1 :]
+    if not later:
+        return replace(ended, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None)
+    return open_stage(ended, study, later[0])
+
+
+def open_stage(state: MergedState, study: Study, stage: str) -> MergedState:
+    """Return the state at the start of a stage; a failure if the swarm has one class only."""
+    present = [name for name, n in zip(labels(study, stage), counts(state, stage), strict=True) if n > 0]
+    if len(present) < 2:
+        what = "cell type" if stage == CELL else "condition"
+        text = (
+            f"stage {stage!r}: the training donors of the whole swarm have {len(present)} {what}(s) "
+            f"({', '.join(present) or 'none'}), expected at least 2 of {', '.join(labels(study, stage))}."
+        )
+        return fail(state, text)
+    fresh = replace(state, stage=stage, stage_round=0, bad_rounds=0, best_round=0, best=None)
+    if stage == PATIENT:
+        return replace(fresh, phase="statistics")
+    return start_fit(fresh, study)
+
+
+def start_fit(state: MergedState, study: Study) -> MergedState:
+    """Return the state with a stage's initial parameters."""
+    rule = rule_of(study, state.stage)
+    n_classes = len(labels(study, state.stage))
+    seed = study.seed if rule.model == "mlp" else 0
+    start = initial(rule, n_inputs(state, study, state.stage), n_classes, seed=seed)
+    return replace(state, phase="fit").with_group("now", start)
+
+
+def fail(state: MergedState, text: str) -> MergedState:
+    """Return the state of a study that cannot go on."""
+    ended = replace(state, stage=DONE, phase=DONE, best=None, failure=text)
+    for prefix in _RUNNING:
+        ended = ended.with_group(prefix, {})
+    return ended
+
+
+def class_weights(n_by_class: Array) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return balanced class weights `n / (n_present * n_class)`, 0 for a class that nobody has."""
+    n = n_by_class.astype(np.float64)
+    present = n > 0
+    weights = np.zeros(len(n))
+    weights[present] = n.sum() / (present.sum() * n[present])
+    return weights

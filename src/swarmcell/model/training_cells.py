@@ -1,0 +1,198 @@
+"""A site's own training cells, as the learner needs them: integer codes, whole samples, inner-validation donors.
+
+Rules: held-out donors never enter; donors are told apart by site and name, so that a pooled run of several files has
+the same inner-validation donors as a swarm of the same sites.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from swarmcell.cells.batches import Codes, Matrix, encode, is_sparse
+from swarmcell.cells.schema import CELL_TYPE, CONDITION, DONOR, SAMPLE, SITE, SPLIT, UNS, universe_of
+from swarmcell.cells.split import INNER_DONORS_MIN, TRAIN, inner_validation
+from swarmcell.errors import CellsError, PanelError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCells:
+    """Cells that a site trains on.
+
+    Attributes
+    ----------
+    X
+        Shape `(n_obs, n_universe)`, CSR or dense float32.
+    cell_type, sample
+        Codes of each cell, shape `(n_obs,)`; -1 is an unlabelled cell.
+    validation
+        Whether a cell's donor is for inner validation, shape `(n_obs,)`.
+    sample_condition, sample_validation
+        The same of each sample, shape `(n_samples,)`.
+    n_donors
+        Training donors, those for inner validation included.
+    notes
+        What a reader of the result must know.
+    """
+
+    X: Matrix
+    feature_ids: tuple[str, ...]
+    universe_sha256: str
+    modality: str
+    cell_type: Codes
+    sample: Codes
+    validation: npt.NDArray[np.bool_]
+    sample_condition: Codes
+    sample_validation: npt.NDArray[np.bool_]
+    n_donors: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """Number of training cells."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_samples(self) -> int:
+        """Number of training samples."""
+        return len(self.sample_condition)
+
+
+def gather(
+    sources: Sequence[tuple[str, "AnnData"]],
+    *,
+    cell_types: Sequence[str],
+    conditions: Sequence[str],
+    seed: int,
+) -> TrainingCells:
+    """Return the training cells of one or several prepared files.
+
+    Parameters
+    ----------
+    sources
+        Name (for messages) and prepared cells of each file.
+    cell_types, conditions
+        Label vocabularies, in order; an empty one means that the task is not learnt.
+    seed
+        Seed of the choice of inner-validation donors.
+
+    Raises
+    ------
+    CellsError
+        If there is no training cell, or a label is not in the vocabulary.
+    PanelError
+        If the files have different universes.
+    """
+    _check_universes(sources)
+    parts = [_training_part(name, adata) for name, adata in sources]
+    frames: list[Any] = [part.obs for part in parts]
+    obs: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    who = obs[SITE].astype(str) + "\x1f" + obs[DONOR].astype(str)
+    sample, first = _codes_in_order(obs[SITE].astype(str) + "\x1f" + obs[SAMPLE].astype(str))
+    condition = _labels(obs, CONDITION, conditions, "conditions")
+    chosen, notes = _choose_validation(obs, who, seed)
+    validation = np.asarray(who.isin(chosen), bool)
+    return TrainingCells(
+        X=_stack([part.X for part in parts]),
+        feature_ids=tuple(map(str, sources[0][1].var_names)),
+        universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
+        modality=str(sources[0][1].uns[UNS]["modality"]),
+        cell_type=_labels(obs, CELL_TYPE, cell_types, "cell_types"),
+        sample=sample,
+        validation=validation,
+        sample_condition=condition[first],
+        sample_validation=validation[first],
+        n_donors=who.nunique(),
+        notes=tuple(notes),
+    )
+
+
+def vocabulary(sources: Sequence[tuple[str, "AnnData"]], column: str) -> tuple[str, ...]:
+    """Return the labels of the training cells, sorted; empty where no file has the column."""
+    found: set[str] = set()
+    for _, adata in sources:
+        if column in adata.obs:
+            labels = adata.obs[column][np.asarray(adata.obs[SPLIT].astype(str) == TRAIN)]
+            found.update(str(label) for label in labels.dropna().unique())
+    return tuple(sorted(found))
+
+
+def _check_universes(sources: Sequence[tuple[str, "AnnData"]]) -> None:
+    name, first = sources[0]
+    for other, adata in sources[1:]:
+        if adata.uns[UNS]["universe_sha256"] != first.uns[UNS]["universe_sha256"]:
+            msg = (
+                f"{other}: prepared with universe {universe_of(adata).name!r}, but {name} with "
+                f"{universe_of(first).name!r}. Prepare both with one universe file ([universe] of the config)."
+            )
+            raise PanelError(msg)
+
+
+def _training_part(name: str, adata: "AnnData") -> "AnnData":
+    rows = np.flatnonzero(np.asarray(adata.obs[SPLIT].astype(str) == TRAIN))
+    if not len(rows):
+        msg = (
+            f"{name}: no training donor (all {adata.obs[DONOR].nunique()} are held out). "
+            "Prepare it with another split, or evaluate another site's model on it."
+        )
+        raise CellsError(msg)
+    return adata if len(rows) == adata.n_obs else adata[rows]
+
+
+def _stack(parts: Sequence[Matrix]) -> Matrix:
+    if len(parts) == 1:
+        return sparse.csr_matrix(parts[0]) if is_sparse(parts[0]) else np.asarray(parts[0])
+    return sparse.vstack(parts, format="csr") if any(map(is_sparse, parts)) else np.concatenate(parts)
+
+
+def _codes_in_order(keys: "pd.Series[str]") -> tuple[Codes, Codes]:
+    """Return codes in sorted order of the keys, and the first row of each code."""
+    _, first, codes = np.unique(np.asarray(keys, dtype=str), return_index=True, return_inverse=True)
+    return codes.astype(np.int64), first.astype(np.int64)
+
+
+def _labels(obs: pd.DataFrame, column: str, known: Sequence[str], key: str) -> Codes:
+    if column not in obs or not known:
+        return np.full(len(obs), -1, np.int64)
+    labels = obs[column].astype(object)
+    codes, unknown = encode([None if pd.isna(v) else str(v) for v in labels], known)
+    if unknown:
+        where = "/".join(sorted(obs[SITE][labels.isin(unknown)].astype(str).unique()))
+        msg = (
+            f"{where}: obs[{column!r}] holds {', '.join(map(repr, unknown[:5]))}, which the study does not know "
+            f"(it knows {', '.join(map(repr, known[:12]))}). Rename it in the sheet, or add it to [study] {key}."
+        )
+        raise CellsError(msg)
+    return codes
+
+
+def _choose_validation(obs: pd.DataFrame, who: "pd.Series[str]", seed: int) -> tuple[set[str], list[str]]:
+    chosen: set[str] = set()
+    notes: list[str] = []
+    for site in sorted(obs[SITE].astype(str).unique()):
+        here = obs[obs[SITE].astype(str) == site]
+        strata = _strata(here)
+        picked = inner_validation(strata, strata, seed)
+        if not picked:
+            notes.append(
+                f"{site}: {len(strata)} training donor(s), fewer than {INNER_DONORS_MIN}: no inner validation there; "
+                "it trains on all of them, and others decide when to stop (none at all: fixed rounds)."
+            )
+        chosen.update(f"{site}\x1f{donor}" for donor in picked)
+    return chosen, notes
+
+
+def _strata(obs: pd.DataFrame) -> dict[str, str]:
+    donors = obs[DONOR].astype(str)
+    if CONDITION not in obs:
+        return dict.fromkeys(sorted(donors.unique()), "")
+    pairs = pd.DataFrame({DONOR: donors, CONDITION: obs[CONDITION].astype(object).fillna("").astype(str)})
+    grouped = pairs.drop_duplicates().sort_values([DONOR, CONDITION]).groupby(DONOR)[CONDITION]
+    return {str(donor): "+".join(labels) for donor, labels in grouped}

@@ -1,0 +1,84 @@
+"""A study with one site's cells, as a peer of a swarm sees it: bytes in, bytes out.
+
+Rules: a site is refused here, before it joins, when it is below the study's floors or its cells do not fit the study.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from swarmcell.cells.schema import read_prepared
+from swarmcell.errors import ConfigError
+from swarmcell.model import contribution as learnt
+from swarmcell.model.learning import Learner, check_floors
+from swarmcell.model.study import Study
+from swarmcell.model.training_cells import TrainingCells, gather
+from swarmcell.node.task import Contribution, Merge
+
+
+class SiteTask:
+    """Implements `node.task.Task` with a `Learner`.
+
+    Attributes
+    ----------
+    cells
+        The site's training cells; their `notes` are for the site's own eyes.
+    """
+
+    def __init__(self, study: Study, cells: TrainingCells, *, seed: int, threads: int, device: str) -> None:
+        self.cells = cells
+        self._learner = Learner(study, cells, seed=seed, threads=threads, device=device)
+
+    def start(self) -> bytes:
+        """Return the merged state before round 1, equal at every peer."""
+        return self._learner.start()
+
+    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
+        """Train from `state` on this site's cells; `None` if `stop` was set meanwhile."""
+        made = self._learner.contribute(state, stop)
+        return None if made is None else Contribution(**vars(made))
+
+    def merge(self, state: bytes, contributions: Sequence[Contribution]) -> Merge:
+        """Merge contributions (in any order) into the next state."""
+        merged = self._learner.merge(state, [learnt.Contribution(**vars(c)) for c in contributions])
+        return Merge(**vars(merged))
+
+    def describe(self, state: bytes) -> Mapping[str, str | int]:
+        """Say what `state` is, for the ledger's readers."""
+        return self._learner.describe(state)
+
+
+def prepare_task(
+    prepared: Sequence[Path], study: Study, *, seed: int = 0, threads: int = 0, device: str = "auto"
+) -> SiteTask:
+    """Read a site's prepared files for a swarm's study, and refuse what must not join.
+
+    Parameters
+    ----------
+    prepared
+        Files that `swarmcell preprocess` wrote, all of this site.
+    study
+        The swarm's study, label vocabularies included.
+    seed
+        Seed of the order of this site's batches.
+    threads, device
+        For torch; 0 threads takes all.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unreadable.
+    CellsError
+        If a file breaks the data contract, a label is unknown, or the site is below the study's floors.
+    PanelError
+        If a file was prepared with another universe.
+    ConfigError
+        If the study cannot be learnt.
+    """
+    if not prepared:
+        msg = "no prepared file is given. Make one with: swarmcell preprocess."
+        raise ConfigError(msg)
+    sources = [(path.name, read_prepared(path)) for path in prepared]
+    cells = gather(sources, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
+    check_floors(study, cells, who=", ".join(name for name, _ in sources))
+    return SiteTask(study, cells, seed=seed, threads=threads, device=device)
