@@ -19,8 +19,8 @@ from safetensors.numpy import save as to_safetensors
 from scipy import sparse
 
 from swarmcell.cells.batches import Matrix, columns, is_sparse
-from swarmcell.cells.target import writing
 from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
+from swarmcell.files import writing
 from swarmcell.model import sample_features
 from swarmcell.model.classifier import Scaling, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
