@@ -101,6 +101,8 @@ def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
     """Show passes over the cells, with rate and remaining time."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from swarmcell.report.channels_table import channels_table
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"))
     with Progress(*columns, TimeRemainingColumn(), console=console(), transient=True) as bar:
         tasks: list[Any] = []
@@ -110,6 +112,8 @@ def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
                 tasks.append(bar.add_task(about["name"], total=about["n"]))
             elif event == "cells" and tasks:
                 bar.advance(tasks[-1], about["n"])
+            elif event == "markers":
+                bar.console.print(channels_table(about))
             elif event == "file":
                 bar.console.print(f"{about['file']}: {about['n_in']} events in, {about['n_out']} out")
 

@@ -29,15 +29,17 @@ def _headline(summary: dict[str, Any]) -> str:
 def _cells(qc: dict[str, Any], held_out: set[str]) -> Table:
     reasons = sorted(qc["dropped"])
     table = Table(title="Cells per donor")
-    for name in ("donor", "in", *reasons, "out"):
-        table.add_column(name, justify="left" if name == "donor" else "right")
+    table.add_column("donor", no_wrap=True)
+    table.add_column("held\nout", justify="center")
+    for name in ("in", *reasons, "out"):
+        table.add_column(name.replace("_", "\n"), justify="right")
     donors = list(qc["by_donor"].items())
     for donor, counted in donors[:DONORS_SHOWN]:
-        table.add_row(donor + (" (held out)" if donor in held_out else ""), *_row(counted, reasons))
+        table.add_row(donor, "yes" if donor in held_out else "", *_row(counted, reasons))
     if len(donors) > DONORS_SHOWN:
-        table.add_row(f"... {len(donors) - DONORS_SHOWN} more donors", *("" for _ in range(len(reasons) + 2)))
+        table.add_row(f"... {len(donors) - DONORS_SHOWN} more donors", *("" for _ in range(len(reasons) + 3)))
     table.add_section()
-    table.add_row("all", *_row(qc, reasons))
+    table.add_row("all", "", *_row(qc, reasons))
     return table
 
 
