@@ -19,9 +19,10 @@ from swarmcell.cells.split import HELD_OUT, INNER_DONORS_MIN, TRAIN
 from swarmcell.config import site as sites
 from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmFile
-from swarmcell.engine.log import Health
+from swarmcell.engine.log import Health, Log
 from swarmcell.errors import SwarmcellError
 from swarmcell.node import identity as identities
+from swarmcell.node.identity import Identity
 from swarmcell.workflows.fitness import faults
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ def examine(
     if file is not None and adata is not None:
         _fit(made, adata, file, str(prepared))
     site = made.attempt("site file", lambda: sites.load_site(site_file))
-    _identity(made, file, identity or (site.signs_as if site else None))
+    who = _identity(made, file, identity or (site.signs_as if site else None))
     if file is not None and swarm is not None:
-        _engine(made, site, swarm, file)
+        secret = who.engine_secret if who else None
+        _engine(made, lambda: sites.open_log(site, swarm, bytes.fromhex(file.digest), secret))
     return made.checks
 
 
@@ -148,25 +150,26 @@ def _fit(made: _Examination, adata: "AnnData", file: SwarmFile, source: str) -> 
         made.note("cells fit the study", "pass", "same universe, known labels, above the floors")
 
 
-def _identity(made: _Examination, file: SwarmFile | None, name: str | None) -> None:
+def _identity(made: _Examination, file: SwarmFile | None, name: str | None) -> Identity | None:
     if name is None:
         made.note("identity", "warn", "none named", "Make a site file and an identity: swarmcell init --name SITE.")
-        return
+        return None
     identity = made.attempt("identity", lambda: identities.load(name))
     if identity is None:
-        return
+        return None
     made.note("identity", "pass", f"{identity.name}, readable by you alone")
     if file is None:
-        return
+        return identity
     is_founder = identity.key.hex() in {founder.signing_key for founder in file.founders}
     remedy = "Send your card (swarmcell identity show) to whoever creates the swarm; it must be admitted."
     found = f"{identity.name} {'is' if is_founder else 'is not'} a founder of this swarm"
     made.note("membership", "pass" if is_founder else "warn", found, remedy)
+    return identity
 
 
-def _engine(made: _Examination, site: "sites.Site | None", swarm: Path, file: SwarmFile) -> None:
+def _engine(made: _Examination, open_log: Callable[[], Log]) -> None:
     async def ask() -> tuple[Health, int]:
-        log = sites.open_log(site, swarm, bytes.fromhex(file.digest))
+        log = open_log()
         try:
             return await log.health(), len(await log.announcements())
         finally:
