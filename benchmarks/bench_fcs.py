@@ -59,7 +59,7 @@ def preprocess(folder: str) -> None:
         seed=0,
         observer=lambda _kind, _shown: None,
     )
-    print(json.dumps({"n_in": result.qc["n_in"], "n_out": result.qc["n_out"]}), file=sys.stderr)
+    print(json.dumps({key: result.qc[key] for key in ("cells_in", "cells_out")}), file=sys.stderr)
 
 
 JOBS: dict[str, Callable[[str], None]] = {

@@ -213,10 +213,12 @@ def test_a_panel_fixes_the_transform(cohort: Path) -> None:
 
 def test_the_qc_summary_adds_up(cohort: Path) -> None:
     qc = prepared(cohort, settings=CytometrySettings(events_per_donor=100)).qc
-    assert qc["n_in"] == 4 * N_EVENTS
-    assert qc["n_out"] == 300
-    assert qc["n_in"] - sum(qc["dropped"].values()) == qc["n_out"]
-    assert [one["n_out"] for one in qc["files"]] == [100, 100, 50, 50]
+    assert qc["cells_in"] == 4 * N_EVENTS
+    assert qc["cells_out"] == 300
+    assert qc["cells_in"] - sum(qc["dropped"].values()) == qc["cells_out"]
+    assert {donor: one["cells_out"] for donor, one in qc["donors"].items()} == {"d1": 100, "d2": 100, "d3": 100}
+    assert qc["donors"]["d3"]["cells_in"] == 2 * N_EVENTS
+    assert [one["cells_out"] for one in qc["files"]] == [100, 100, 50, 50]
     assert set(qc["donors"]["d1"]["medians"]) == {"CD4", "CD8"}
     assert {one["marker"] for one in qc["channels"]} == {"", "CD4", "CD8"}
 

@@ -161,15 +161,8 @@ def summary(files: Sequence[Pooled], values: EventTable, panel: Panel, transform
     values
         The table of all events, in the order of `files`.
     """
-    dropped: Counter[str] = Counter()
-    for one in files:
-        dropped.update({step.name: step.n_in - step.n_out for step in one.report.steps if step.n_in > step.n_out})
-        if capped := one.report.n_cleaned - len(one.keys):
-            dropped["events_per_donor"] += capped
     return {
-        "n_in": sum(one.report.n_recorded for one in files),
-        "n_out": len(values),
-        "dropped": dict(dropped),
+        **_counts(files),
         "technology": files[0].report.technology,
         "transform": transform.name,
         "cofactor": transform.cofactor,
@@ -177,6 +170,17 @@ def summary(files: Sequence[Pooled], values: EventTable, panel: Panel, transform
         "channels": mapping(files[0].report.assignments),
         "donors": _donors(files, values, panel),
     }
+
+
+def _counts(files: Sequence[Pooled]) -> dict[str, Any]:
+    """Count events in, out and dropped by each step."""
+    dropped: Counter[str] = Counter()
+    for one in files:
+        dropped.update({step.name: step.n_in - step.n_out for step in one.report.steps if step.n_in > step.n_out})
+        if capped := one.report.n_cleaned - len(one.keys):
+            dropped["events_per_donor"] += capped
+    n_in = sum(one.report.n_recorded for one in files)
+    return {"cells_in": n_in, "cells_out": n_in - sum(dropped.values()), "dropped": dict(dropped)}
 
 
 def mapping(assignments: Sequence[Assignment]) -> list[dict[str, str]]:
@@ -192,8 +196,8 @@ def _file(one: Pooled) -> dict[str, Any]:
         "file": one.report.source,
         "donor": one.specimen.donor,
         "sample": one.specimen.sample,
-        "n_in": one.report.n_recorded,
-        "n_out": len(one.keys),
+        "cells_in": one.report.n_recorded,
+        "cells_out": len(one.keys),
         "steps": [asdict(step) for step in one.report.steps],
         "compensation": one.report.compensation,
         "notes": list(one.report.notes),
@@ -202,12 +206,15 @@ def _file(one: Pooled) -> dict[str, Any]:
 
 def _donors(files: Sequence[Pooled], values: EventTable, panel: Panel) -> dict[str, Any]:
     edges = np.cumsum([0, *(len(one.keys) for one in files)])
-    rows: dict[str, list[npt.NDArray[np.intp]]] = {}
-    for one, first, last in zip(files, edges[:-1], edges[1:], strict=True):
-        rows.setdefault(one.specimen.donor, []).append(np.arange(first, last))
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(files):
+        places.setdefault(one.specimen.donor, []).append(place)
     shown = {}
-    for donor, parts in rows.items():
-        mine = values[np.concatenate(parts)]
-        medians = [round(float(median), 4) for median in np.median(mine, axis=0)] if len(mine) else []
-        shown[donor] = {"n_out": len(mine), "medians": dict(zip(panel.ids, medians, strict=False))}
+    for donor, mine in places.items():
+        rows = np.concatenate([np.arange(edges[place], edges[place + 1]) for place in mine])
+        medians = np.median(values[rows], axis=0).tolist() if len(rows) else []
+        shown[donor] = {
+            **_counts([files[place] for place in mine]),
+            "medians": {marker: round(float(m), 4) for marker, m in zip(panel.ids, medians, strict=False)},
+        }
     return shown
