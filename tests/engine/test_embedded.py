@@ -75,6 +75,26 @@ def test_a_log_lost_under_a_running_peer_is_noticed_and_then_opened_anew(tmp_pat
     run(scenario())
 
 
+def test_a_follower_learns_of_a_loss_that_another_call_met(tmp_path):
+    async def scenario():
+        log = EmbeddedLog(tmp_path / "swarm.log")
+        await log.append([b"a"])
+        follower = log.follow(2)
+        waiting = asyncio.ensure_future(anext(follower))
+        await asyncio.sleep(0.05)
+        for lost in tmp_path.glob("swarm.log*"):
+            if lost.is_file():
+                lost.unlink()
+        with pytest.raises(EngineError):
+            await log.append([b"b"])
+        await log.append([b"b"])
+        with pytest.raises(EngineError, match="deleted or replaced"):
+            await asyncio.wait_for(waiting, 5)
+        await log.close()
+
+    run(scenario())
+
+
 def test_processes_that_append_at_once_lose_nothing_even_when_one_is_killed(tmp_path):
     path = tmp_path / "swarm.log"
     processes = [

@@ -43,7 +43,8 @@ class Bell:
     async def wait(self, timeout_s: float) -> None:
         """Return at the next ring since `forget`, or after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._rung.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._rung.wait()
 
     def close(self) -> None:
         """Stop listening; idempotent."""

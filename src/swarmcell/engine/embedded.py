@@ -37,6 +37,7 @@ class EmbeddedLog:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-log")
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[int, ...] = ()
+        self._losses = 0
 
     async def append(self, entries: Sequence[bytes]) -> list[int]:
         """Append entries in one transaction; see `Log.append`."""
@@ -54,10 +55,15 @@ class EmbeddedLog:
     async def follow(self, start: int) -> AsyncIterator[list[tuple[int, bytes]]]:
         """Yield batches for ever; see `Log.follow`."""
         bell = await self._listen()
+        losses = self._losses
         try:
             while True:
                 bell.forget()
-                if batch := await self.read(start):
+                batch = await self.read(start)
+                if losses != self._losses:
+                    msg = f"{self._path} was deleted or replaced; another call noticed"
+                    raise EngineError(msg)
+                if batch:
                     start = batch[-1][0] + 1
                     yield batch
                 else:
@@ -111,6 +117,7 @@ class EmbeddedLog:
         if self._connection is not None and self._is_replaced():
             self._connection.close()
             self._connection = None
+            self._losses += 1
             msg = f"{self._path} was deleted or replaced while it was open"
             raise EngineError(msg)
         if self._connection is None:

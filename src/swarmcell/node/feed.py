@@ -17,6 +17,7 @@ from swarmcell.errors import EngineError
 from swarmcell.node.ledger import Cursor, Ledger
 
 CHECK_EVERY_S = 5.0
+MEND_EVERY_S = 0.5
 BACKOFF_S_MAX = 5.0
 _LOST_BATCH = 64
 Batch = Sequence[tuple[int, bytes]]
@@ -37,10 +38,22 @@ class Feed:
         self._ledger = ledger
         self._take = take
         self._checked_s = 0.0
+        self._read_again = False
+        self._mends = True  # until the log is known to hold all that the ledger does
         self._behind = 0  # read up to this position before anything is signed
         self._tell_outage = tell_outage
         self._tell_mended = tell_mended
         self.caught_up = asyncio.Event()
+
+    @property
+    def is_whole(self) -> bool:
+        """The engine's log is known to hold all that the ledger does."""
+        return not self._mends
+
+    def read_again(self) -> None:
+        """Read the log from its first entry again, soon: something was over a limit that has moved since."""
+        self._read_again = True
+        self._checked_s = 0.0
 
     async def run(self) -> None:
         """Read for ever, with back-off while the engine is down."""
@@ -56,36 +69,41 @@ class Feed:
 
     async def _read(self) -> None:
         """Read until the cursor is due to be checked, or there was no news for a while."""
-        cursor = await self._check_cursor()
+        position = (await self._check_cursor()).position
         self._behind = max(self._behind, (await self._log.health()).last)
-        self._note_progress(cursor.position)
-        following = self._log.follow(cursor.position + 1)
+        following = self._log.follow(position + 1)
         try:
             while time.monotonic() - self._checked_s < CHECK_EVERY_S:
-                batch = await asyncio.wait_for(anext(following), CHECK_EVERY_S)
+                await self._note_progress(position)
+                async with asyncio.timeout(MEND_EVERY_S if self._mends else CHECK_EVERY_S):  # never wait_for: in
+                    batch = await anext(following)  # Python 3.11 it may swallow a cancellation
                 await self._take(batch)
-                self._note_progress(batch[-1][0])
+                position = batch[-1][0]
         except TimeoutError:
             pass
         finally:
             await following.aclose()  # type: ignore[attr-defined]
-        await self._give_back_lost()
 
-    def _note_progress(self, position: int) -> None:
-        if position >= self._behind:
-            self.caught_up.set()
+    async def _note_progress(self, position: int) -> None:
+        if position < self._behind:
+            return
+        if self._mends:
+            await self._give_back_lost(position)
+        self.caught_up.set()
 
     async def _check_cursor(self) -> Cursor:
         """Return where to read on: after the cursor, or from the log's first entry if the cursor does not stand."""
         cursor = await asyncio.to_thread(self._ledger.cursor)
         self._checked_s = time.monotonic()
-        if await self._stands(cursor):
+        again, self._read_again = self._read_again, False
+        stands = await self._stands(cursor)
+        if stands and not again:
             return cursor
         start = Cursor((await self._log.health()).first - 1, b"")
-        self._tell_mended(
-            f"the engine lost what stood up to position {cursor.position}; reading it again from the start"
-        )
+        if not stands:
+            self._tell_mended(f"the engine lost what stood up to position {cursor.position}; reading it all again")
         self._behind = 0
+        self._mends = True
         await asyncio.to_thread(self._ledger.rewind, start)
         return start
 
@@ -97,14 +115,13 @@ class Feed:
             return hashlib.sha256(rows[0][1]).digest() == cursor.digest
         return bool(rows) and rows[0][0] > cursor.position  # trimmed: nobody can say otherwise
 
-    async def _give_back_lost(self) -> None:
+    async def _give_back_lost(self, position: int) -> None:
         """Append entries that the engine's log no longer shows; others do the same, and duplicates are free."""
-        if not await asyncio.to_thread(self._ledger.lost, 1):
-            return
-        await asyncio.sleep(random.uniform(0, 0.5))  # noqa: S311 (spreads the peers, guards nothing)
-        cursor = await asyncio.to_thread(self._ledger.cursor)
-        if (await self._log.health()).last > cursor.position:
+        await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311 (spreads the peers, guards nothing)
+        if (await self._log.health()).last > position:
             return  # somebody else has begun: read first
         lost = await asyncio.to_thread(self._ledger.lost, _LOST_BATCH)
+        if not lost:
+            self._mends = False
+            return
         await self._log.append(lost)
-        self._tell_mended(f"{len(lost)} entries that the engine had lost are back")

@@ -23,7 +23,7 @@ import nacl.utils
 import tomli_w
 
 from swarmcell.errors import ConfigError, InputError, SwarmError, UsageError
-from swarmcell.node.files import write_atomic
+from swarmcell.files import write_whole
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 KEY_BYTES = 32
@@ -133,8 +133,8 @@ def _store(identity: Identity, path: Path, *, force: bool) -> None:
         "# SECRET: the keys of a swarmcell site. Never send or copy this file; a running copy elsewhere is refused.\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, (head + tomli_w.dumps({"name": identity.name, **secrets})).encode(), mode=0o600, force=force)
-    write_atomic(card_path(path), identity.card.to_toml(), force=True)
+    write_whole(path, (head + tomli_w.dumps({"name": identity.name, **secrets})).encode(), mode=0o600, force=force)
+    write_whole(card_path(path), identity.card.to_toml(), force=True)
 
 
 def card_path(secret: Path) -> Path:

@@ -31,14 +31,16 @@ from swarmcell.node.signer import Signer
 from swarmcell.node.task import Task
 from swarmcell.node.telling import Observer, Teller
 from swarmcell.swarm import actions as ask
+from swarmcell.swarm.blocks import Block
 from swarmcell.swarm.decide import decide
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.genesis import Genesis
 from swarmcell.swarm.me import Me, contribution_key
-from swarmcell.swarm.state import Block, State
+from swarmcell.swarm.state import State
 
 TICK_S = 0.25
 RETRY_REFUSED_S = 60.0
+LINGER_S = 10.0  # after the end, for a checkpoint and the log's echo of this peer's last entries; chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ class Peer:
         self._stir = asyncio.Event()
         self._jobs = Jobs(self._stir.set)
         self._ended: Ended | None = None
+        self._finished_s = 0.0
+        self._recalling = True
 
     async def run(self) -> Ended:
         """Take part until the study has ended.
@@ -122,12 +126,16 @@ class Peer:
         for position, raw in self._ledger.entries():
             self._apply(position, raw)
         self._me.holds(self._ledger.states())
+        self._recalling = False
 
     async def _take(self, batch: Batch) -> None:
         """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
         reads = [Read(at, raw, self._apply(self._position + 1, raw)) for at, raw in batch]
         cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
         await asyncio.to_thread(self._ledger.store, reads, cursor)
+        if self._state.reread and self._state.at_boundary:
+            self._state.reread = False
+            self._feed.read_again()
         self._stir.set()
 
     def _apply(self, position: int, raw: bytes) -> int | None:
@@ -137,7 +145,8 @@ class Peer:
             self._me.meet(applied.entry)
         for block in applied.blocks:
             self._keyring.begin_epoch(block.body.epoch, block.body.key_digest)
-            self._teller.block(block)
+            if not self._recalling:
+                self._teller.block(block)
         if not applied.stored:
             return None
         self._position = position
@@ -148,14 +157,16 @@ class Peer:
     async def _drive(self) -> None:
         """Do what the core asks for, at every piece of news and every tick, until the study has ended."""
         await self._feed.caught_up.wait()
+        await self._signer.resend(tuple(self._me.unseen))  # stored before a crash, and never appended
         while self._ended is None:
             self._stir.clear()
             await self._turn()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stir.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):
+                    await self._stir.wait()
 
     async def _turn(self) -> None:
-        now_ms = time.monotonic_ns() // 1_000_000
+        now_ms = _now_ms()
         self._me.observe(self._state, now_ms)
         for action in decide(self._state, self._me, now_ms):
             await self._perform(action)
@@ -170,6 +181,7 @@ class Peer:
                 self._stir.set()
             case ask.Resend(sequences=sequences):
                 await self._signer.resend(sequences)
+                self._me.resent(_now_ms())
             case ask.OpenKey():
                 self._open_key(action)
             case ask.Contribute():
@@ -224,18 +236,21 @@ class Peer:
 
     async def _open_checkpoint(self, action: ask.Open) -> None:
         await self._jobs.in_thread(work.open_checkpoint, self._bench, action)
-        self._me.holds([action.state])
+        self._me.opened_checkpoint(action.digest, action.state)
 
     async def _write_checkpoint(self, action: ask.WriteCheckpoint) -> None:
         await self._signer.sign(await self._jobs.in_thread(work.write_checkpoint, self._bench, action))
 
     async def _finish(self, action: ask.Finish) -> None:
-        """End once everything of mine stands in the log and no work is under way."""
-        if not (self._jobs.is_idle and self._outbox.is_empty):
+        """End once the others have all that they need of this peer: its entries in the log, and a checkpoint."""
+        height = self._state.height - 1
+        self._finished_s = self._finished_s or time.monotonic()
+        settled = ("acknowledge", height) in self._me.done and not self._me.unseen and self._feed.is_whole
+        lingers = not settled and time.monotonic() - self._finished_s < LINGER_S
+        if lingers or not (self._jobs.is_idle and self._outbox.is_empty):
             return
-        blocks = tuple(self._state.blocks)
         state = await asyncio.to_thread(self._ledger.state, action.state)
-        height = blocks[-1].body.height
+        blocks = tuple(self._state.blocks.values())
         self._ended = Ended(height=height, digest=action.state, state=state, failure=action.failure, blocks=blocks)
 
     # -- presence ----------------------------------------------------------------------------------------------------
@@ -249,7 +264,7 @@ class Peer:
             await asyncio.sleep(presence.ANNOUNCE_EVERY_S)
 
     def _sign_of_life(self) -> bytes:
-        body = self._state.blocks[-1].body if self._state.blocks else None
+        body = self._state.body
         doing = "training" if self._jobs.runs(("train", self._jobs.training)) else self._teller.doing or "taking part"
         return presence.announcement(
             self._identity,
@@ -258,3 +273,7 @@ class Peer:
             round_number=body.round if body else 0,
             doing=doing,
         )
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from swarmcell.swarm.actions import Wait
+from swarmcell.swarm.blocks import Block
 from swarmcell.swarm.genesis import Genesis
-from swarmcell.swarm.state import Block
 
 Observer = Callable[[str, dict[str, Any]], None]
 TELL_AGAIN_S = 30.0

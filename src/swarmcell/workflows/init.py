@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmcell.config import site
+from swarmcell.files import write_whole
 from swarmcell.node import identity
-from swarmcell.node.files import write_atomic
 from swarmcell.node.identity import Card
 
 
@@ -30,7 +30,7 @@ def initialise(name: str, out: Path, *, force: bool = False) -> Initialised:
         If `out` exists (without `force`) or cannot be written.
     """
     identity.check_name(name)
-    write_atomic(out, site.template(name).encode(), force=force)
+    write_whole(out, site.template(name).encode(), force=force)
     is_new = name not in identity.local_names()
     mine = identity.create(name) if is_new else identity.load(name)
     return Initialised(out, mine.card, identity.card_path(identity.secret_path(name)), is_new)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmFile
+from swarmcell.files import write_whole
 from swarmcell.node import identity
-from swarmcell.node.files import write_atomic
 from swarmcell.swarm.genesis import quorum
 
 
@@ -52,6 +52,6 @@ def found(config: Path, founders: Sequence[str], out: Path, *, force: bool = Fal
     """
     cards = [identity.load_card(founder) for founder in founders]
     made = swarm_file.create(swarm_file.load_config(config), cards)
-    write_atomic(out, swarm_file.dump(made), force=force)
+    write_whole(out, swarm_file.dump(made), force=force)
     n, f = len(cards), made.swarm.f
     return Founded(out, made, n, f, quorum(n, f), n - quorum(n, f))

@@ -1,0 +1,103 @@
+"""Joining a swarm: the checks before, the peer, and what is left when the study has ended.
+
+Rules: every check runs before the first entry is signed. The run's folder holds the ledger, so an interrupted run
+goes on where it was; what is signed is never signed twice.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmcell.config import site as sites
+from swarmcell.config import swarm_file as swarm_files
+from swarmcell.config.site import Site
+from swarmcell.config.swarm_file import SwarmFile
+from swarmcell.errors import SwarmError
+from swarmcell.node import identity as identities
+from swarmcell.node import ledger as ledgers
+from swarmcell.node.identity import Identity
+from swarmcell.node.peer import Ended, Peer
+from swarmcell.node.task import Task
+from swarmcell.node.telling import Observer
+
+LEDGER = "ledger.sqlite"
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A place in a swarm: the swarm file, this site's settings and the identity that signs."""
+
+    path: Path
+    swarm: SwarmFile
+    site: Site | None
+    identity: Identity
+
+
+def take_seat(
+    swarm_file: Path,
+    *,
+    identity: str | None = None,
+    site_file: Path | None = None,
+    cells_of: Sequence[str] = (),
+) -> Seat:
+    """Read the swarm file and open the identity that is a member of it.
+
+    Parameters
+    ----------
+    identity
+        Name or secret file of the identity. By default the one named as the site of the cells, if there is one, else
+        that of the site file, else the only local identity in the roster.
+    site_file
+        Settings of this site; by default `site.toml` in this folder, if there is one.
+    cells_of
+        Names of the sites whose cells are trained on.
+
+    Raises
+    ------
+    ConfigError, TamperedError, InputError
+        If a file cannot be read, or is not what was agreed on.
+    SwarmError
+        If no identity of this user is a founder of the swarm.
+    """
+    swarm = swarm_files.load(swarm_file)
+    site = sites.load_site(site_file)
+    return Seat(swarm_file, swarm, site, _identity(swarm, swarm_file, site, identity, cells_of))
+
+
+def _identity(swarm: SwarmFile, path: Path, site: Site | None, wanted: str | None, cells_of: Sequence[str]) -> Identity:
+    local = identities.local_names()
+    named_as_cells = [name for name in cells_of if name in local]
+    in_roster = [founder.name for founder in swarm.founders if founder.name in local]
+    choices = [wanted, *named_as_cells, site.signs_as if site else None, in_roster[0] if len(in_roster) == 1 else None]
+    choice = next((name for name in choices if name), None)
+    if choice is None:
+        msg = (
+            f"{path}: no identity of this user is chosen. Give one with --identity, or name it in site.toml "
+            f"(local: {', '.join(local) or 'none'}; founders: {', '.join(f.name for f in swarm.founders)})."
+        )
+        raise SwarmError(msg)
+    return identities.load(choice)
+
+
+def take_part(seat: Seat, task: Task, *, run: Path, observer: Observer) -> Ended:
+    """Run a peer until the study has ended; the folder `run` holds its ledger.
+
+    Raises
+    ------
+    SwarmError
+        If the identity runs elsewhere or is no member, or the ledger is another swarm's.
+    """
+    genesis = seat.swarm.genesis()
+    with identities.hold(seat.identity, genesis.digest), ledgers.opened(run / LEDGER) as ledger:
+        return asyncio.run(_run(seat, task, ledger, observer))
+
+
+async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observer) -> Ended:
+    genesis = seat.swarm.genesis()
+    secret = seat.identity.engine_secret
+    log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=secret)
+    try:
+        return await Peer(seat.identity, genesis, log, ledger, task, observer).run()
+    finally:
+        await log.close()

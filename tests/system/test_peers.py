@@ -1,0 +1,206 @@
+"""Facts about a swarm of real processes over the embedded engine, with real kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from swarmcell.config import swarm_file
+from swarmcell.model.study import Study
+from swarmcell.node import identity
+
+PEER = Path(__file__).with_name("sums_peer.py")
+SITES = ("site-a", "site-b", "site-c")
+PATIENCE_S = 0.5
+
+
+class Swarm:
+    """Three sites in one folder; `start` starts a process, `ended` waits for it and returns its last word."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = []
+        cards = [identity.create(name).card for name in SITES]
+        rules = swarm_file.SwarmRules(patience_s=PATIENCE_S)
+        config = swarm_file.SwarmConfig(study=Study(name="sums", modality="rna"), swarm=rules)
+        self.made = swarm_file.create(config, cards)
+        self.path = folder / "swarm.toml"
+        self.path.write_bytes(swarm_file.dump(self.made))
+        self.log = folder / f"swarm.{self.made.digest[:8]}.log"
+
+    def start(self, site, *, rounds=4, size=0, sleep_s=0.0, kill_at="", run=None):
+        numbers = [str(number) for number in (rounds, size, sleep_s)]
+        command = [sys.executable, str(PEER), str(self.path), site, str(self.folder / (run or site)), *numbers]
+        environment = {**os.environ, "KILL_AT": kill_at}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder
+        )
+        self.processes.append(process)
+        return process
+
+    def start_all(self, **options):
+        return [self.start(site, **options) for site in SITES]
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                pipe.close()
+
+    def lose_log(self):
+        for path in self.folder.glob("swarm.*.log*"):
+            if path.is_file():
+                path.unlink()
+
+
+@pytest.fixture
+def swarm(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made = Swarm(tmp_path)
+    yield made
+    made.close()
+
+
+def ended(process, timeout_s=30):
+    out, error = process.communicate(timeout=timeout_s)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 0, error
+    assert events[-1]["event"] == "ended"
+    return events
+
+
+def assert_same_end(all_events, rounds):
+    last = [events[-1] for events in all_events]
+    assert len({event["digest"] for event in last}) == 1
+    assert {event["rounds"] for event in last} == {rounds}
+
+
+def wait_for(process, event, **about):
+    """Read a process's events until one fits."""
+    seen = []
+    for line in process.stdout:
+        found = json.loads(line)
+        seen.append(found)
+        if found["event"] == event and all(found.get(key) == value for key, value in about.items()):
+            return seen
+    pytest.fail(f"{event} {about} never came; {process.stderr.read()[-2000:]}")
+
+
+def killed(process):
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_tampered_swarm_file_is_refused(swarm):
+    swarm.path.write_text(swarm.path.read_text().replace("patience_s = 0.5", "patience_s = 9.0"))
+    process = swarm.start("site-a")
+    _, error = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "TamperedError" in error
+    assert not swarm.log.exists()
+
+
+def test_two_processes_with_one_identity_are_refused(swarm):
+    first = swarm.start("site-a")
+    wait_for(first, "waiting")
+    _, error = swarm.start("site-a", run="elsewhere").communicate(timeout=30)
+    assert "another process already runs this identity" in error
+    rest = [swarm.start(site) for site in SITES[1:]]
+    assert_same_end([ended(process) for process in [first, *rest]], 4)
+
+
+def test_a_restored_backup_stops_signing(swarm):
+    backup = swarm.folder / "backup.sqlite"
+    peers = swarm.start_all(rounds=3, sleep_s=0.2)
+    wait_for(peers[0], "block", height=1)
+    peers[0].kill()
+    peers[0].wait()
+    import sqlite3
+
+    with sqlite3.connect(swarm.folder / "site-a" / "ledger.sqlite") as book:
+        book.execute("VACUUM INTO ?", (str(backup),))
+    book.close()
+    assert_same_end([ended(process) for process in [swarm.start("site-a", rounds=3), *peers[1:]]], 3)
+    for path in (swarm.folder / "site-a").glob("ledger.sqlite*"):
+        path.unlink()
+    backup.rename(swarm.folder / "site-a" / "ledger.sqlite")
+    _, error = swarm.start("site-a", rounds=3).communicate(timeout=30)
+    assert "never signed" in error
+    assert "restored from a backup" in error
+
+
+def test_three_processes_end_with_the_same_digest_and_every_site_in_every_round(swarm):
+    all_events = [ended(process) for process in swarm.start_all(rounds=4, size=200_000)]
+    assert_same_end(all_events, 4)
+    for events in all_events:
+        blocks = [event for event in events if event["event"] == "block"]
+        assert [block["height"] for block in blocks] == [0, 1, 2, 3, 4]
+        assert all(set(block["included"]) == {*SITES} for block in blocks[1:])
+
+
+@pytest.mark.parametrize("when", ["before", "stored", "after"])
+@pytest.mark.parametrize("kind", ["accept 1", "update 1", "attest 2", "commit 2"])
+def test_a_peer_killed_around_what_it_signs_goes_on_and_nothing_is_lost(swarm, when, kind):
+    victim = swarm.start("site-a", rounds=2, kill_at=f"{when} {kind}")
+    second = swarm.start("site-b", rounds=2)  # with two of three up, the victim's every vote is needed
+    killed(victim)
+    again = [swarm.start(site, rounds=2) for site in ("site-a", "site-c")]
+    assert_same_end([ended(process) for process in [*again, second]], 2)
+
+
+def test_all_peers_killed_and_restarted_go_on(swarm):
+    peers = swarm.start_all(rounds=4, sleep_s=0.1)
+    wait_for(peers[0], "block", height=2)
+    for process in peers:
+        process.kill()
+        process.wait()
+    assert_same_end([ended(process) for process in swarm.start_all(rounds=4)], 4)
+
+
+def test_below_the_quorum_the_swarm_says_who_is_missing_and_goes_on_by_itself(swarm):
+    first = swarm.start("site-a", rounds=2)
+    waiting = wait_for(first, "waiting")[-1]
+    assert set(waiting["who"]) >= {"site-b", "site-c"}
+    others = [swarm.start(site, rounds=2) for site in SITES[1:]]
+    assert_same_end([ended(process) for process in [first, *others]], 2)
+
+
+def test_two_of_three_go_on_without_the_third_which_catches_up_later(swarm):
+    peers = swarm.start_all(rounds=4, sleep_s=0.05)
+    wait_for(peers[2], "block", height=1)
+    peers[2].kill()
+    peers[2].wait()
+    both = [ended(process) for process in peers[:2]]
+    late = ended(swarm.start("site-c", rounds=4))
+    assert_same_end([*both, late], 4)
+
+
+@pytest.mark.parametrize("while_running", [True, False])
+def test_a_deleted_log_is_noticed_and_its_entries_are_given_back(swarm, while_running):
+    peers = swarm.start_all(rounds=4, sleep_s=0.15)
+    wait_for(peers[0], "block", height=2)
+    if not while_running:
+        for process in peers:
+            process.kill()
+            process.wait()
+    swarm.lose_log()
+    if not while_running:
+        peers = swarm.start_all(rounds=4)
+    all_events = [ended(process, 50) for process in peers]
+    assert_same_end(all_events, 4)
+
+
+def test_the_first_round_begins_within_seconds(swarm):
+    began = time.monotonic()
+    peers = swarm.start_all(rounds=1)
+    wait_for(peers[0], "training", round=1)
+    assert time.monotonic() - began < 10
+    for process in peers[1:]:
+        ended(process)
