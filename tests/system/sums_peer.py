@@ -54,8 +54,9 @@ def die_at(when, kind, number):
     seen = []
 
     def count(payloads):
-        seen.extend(payload.KIND for payload in payloads if payload.KIND == kind)
-        return len(seen) == number and kind in {payload.KIND for payload in payloads}
+        of_kind = [payload for payload in payloads if payload.KIND == kind]
+        seen.extend(of_kind)
+        return bool(of_kind) and len(seen) == number
 
     sign, put, sent = Signer.sign, Outbox.put, Outbox._sent
     due = []
@@ -88,7 +89,7 @@ def main():
         die_at(when, kind, int(number))
 
     def tell(event, about):
-        print(json.dumps({"event": event, "at": time.monotonic(), **about}), flush=True)
+        print(json.dumps({"event": event, "at": time.monotonic(), **about}), flush=True)  # noqa: T201 (the test reads it)
 
     seat = take_seat(Path(swarm_file), identity=name)
     task = Sums(name, int(rounds), int(size), sleep_s)

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
 from swarmcell.model.study import Study
 from swarmcell.node import identity
@@ -93,6 +95,12 @@ def wait_for(process, event, **about):
     pytest.fail(f"{event} {about} never came; {process.stderr.read()[-2000:]}")
 
 
+def cli(*arguments):
+    result = CliRunner().invoke(app, ["swarm", *arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
 def killed(process):
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGKILL
@@ -109,7 +117,8 @@ def test_a_tampered_swarm_file_is_refused(swarm):
 
 def test_two_processes_with_one_identity_are_refused(swarm):
     first = swarm.start("site-a")
-    wait_for(first, "waiting")
+    while not swarm.log.exists():
+        time.sleep(0.02)
     _, error = swarm.start("site-a", run="elsewhere").communicate(timeout=30)
     assert "another process already runs this identity" in error
     rest = [swarm.start(site) for site in SITES[1:]]
@@ -143,6 +152,15 @@ def test_three_processes_end_with_the_same_digest_and_every_site_in_every_round(
         blocks = [event for event in events if event["event"] == "block"]
         assert [block["height"] for block in blocks] == [0, 1, 2, 3, 4]
         assert all(set(block["included"]) == {*SITES} for block in blocks[1:])
+    shown = json.loads(cli("show", str(swarm.path), "--json", "--quiet").stdout)
+    assert shown[-1]["state"] == all_events[0][-1]["digest"]
+    own = str(swarm.folder / "site-b" / "ledger.sqlite")
+    assert json.loads(cli("show", str(swarm.path), "--ledger", own, "--json", "--quiet").stdout) == shown
+    status = json.loads(cli("status", str(swarm.path), "--json", "--quiet").stdout)
+    assert status["finished"]
+    assert [(member["name"], member["doing"], member["height"]) for member in status["members"]] == [
+        (site, "ended", 4) for site in SITES
+    ]
 
 
 @pytest.mark.parametrize("when", ["before", "stored", "after"])
@@ -167,7 +185,11 @@ def test_all_peers_killed_and_restarted_go_on(swarm):
 def test_below_the_quorum_the_swarm_says_who_is_missing_and_goes_on_by_itself(swarm):
     first = swarm.start("site-a", rounds=2)
     waiting = wait_for(first, "waiting")[-1]
-    assert set(waiting["who"]) >= {"site-b", "site-c"}
+    assert waiting["why"].startswith("below the quorum: 1 of 3 members are up")
+    assert set(waiting["who"]) == {"site-b", "site-c"}
+    status = json.loads(cli("status", str(swarm.path), "--json", "--quiet").stdout)
+    assert [member["up"] for member in status["members"]] == [True, False, False]
+    assert set(status["waited_for"]) == {"site-b", "site-c"}
     others = [swarm.start(site, rounds=2) for site in SITES[1:]]
     assert_same_end([ended(process) for process in [first, *others]], 2)
 

@@ -1,11 +1,14 @@
 """`swarmcell swarm`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, next_command, print_json, say
+from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
+
+if TYPE_CHECKING:
+    from swarmcell.workflows.swarm_view import Onlooker, SwarmView
 
 app = typer.Typer(no_args_is_help=True, help="Found a swarm, and look at one.")
 
@@ -35,3 +38,91 @@ def create(
         about = {"n": made.n, "f": made.f, "quorum": made.quorum, "may_be_away": made.away}
         print_json({"digest": made.swarm.digest, "path": str(made.path), **about})
     next_command(f"swarmcell train SITE.h5ad --join {made.path}")
+
+
+SwarmFile = Annotated[Path, typer.Argument(help="The swarm file.")]
+SiteFile = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
+Who = Annotated[str | None, typer.Option("--identity", help="Identity by which an engine of many machines knows you.")]
+Ledger = Annotated[Path | None, typer.Option("--ledger", help="Read a run's ledger.sqlite instead of the engine.")]
+
+
+@app.command("status")
+def status(
+    swarm: SwarmFile = Path("swarm.toml"),
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
+    site: SiteFile = None,
+    identity: Who = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show who is up, where the swarm stands, and whom it waits for. Signs nothing.
+
+    Example: `swarmcell swarm status swarm.toml --watch`
+    """
+    import asyncio
+
+    from swarmcell.report import swarm_tables
+    from swarmcell.workflows.swarm_view import open_onlooker, status_json
+
+    onlooker = open_onlooker(swarm, site_file=site, identity=identity)
+    if watch:
+        asyncio.run(_watch(onlooker))
+        return
+    seen = asyncio.run(_look(onlooker))
+    if json:
+        print_json(status_json(seen))
+    console().print(swarm_tables.status(seen))
+    next_command(f"swarmcell swarm show {swarm}")
+
+
+async def _look(onlooker: "Onlooker") -> "SwarmView":
+    try:
+        return await onlooker.look()
+    finally:
+        await onlooker.close()
+
+
+async def _watch(onlooker: "Onlooker") -> None:
+    import asyncio
+
+    from rich.live import Live
+
+    from swarmcell.report import swarm_tables
+
+    try:
+        with Live(swarm_tables.status(await onlooker.look()), console=console(), auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(1)
+                live.update(swarm_tables.status(await onlooker.look()), refresh=True)
+    finally:
+        await onlooker.close()
+
+
+@app.command("show")
+def show(
+    swarm: SwarmFile = Path("swarm.toml"),
+    ledger: Ledger = None,
+    site: SiteFile = None,
+    identity: Who = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show the swarm's blocks: what was merged, what was left out and why, and the digest of each state.
+
+    Example: `swarmcell swarm show swarm.toml --ledger runs/site-a/ledger.sqlite`
+    """
+    import asyncio
+
+    from swarmcell.report import swarm_tables
+    from swarmcell.workflows.swarm_view import blocks_json, open_onlooker, view_ledger
+
+    if ledger is not None:
+        seen = view_ledger(swarm, ledger)
+    else:
+        seen = asyncio.run(_look(open_onlooker(swarm, site_file=site, identity=identity)))
+    if json:
+        print_json(blocks_json(seen))
+    console().print(swarm_tables.blocks(seen))
+    next_command(f"swarmcell swarm verify {swarm}")

@@ -249,6 +249,7 @@ class Peer:
         lingers = not settled and time.monotonic() - self._finished_s < LINGER_S
         if lingers or not (self._jobs.is_idle and self._outbox.is_empty):
             return
+        await self._announce()
         state = await asyncio.to_thread(self._ledger.state, action.state)
         blocks = tuple(self._state.blocks.values())
         self._ended = Ended(height=height, digest=action.state, state=state, failure=action.failure, blocks=blocks)
@@ -257,21 +258,29 @@ class Peer:
 
     async def _announce_forever(self) -> None:
         while True:
+            await self._announce()
             with contextlib.suppress(EngineError):
-                await self._log.announce(self._identity.key, self._sign_of_life())
                 heard = presence.read(self._swarm, await self._log.announcements())
                 self._me.up = frozenset(author for author, said in heard.items() if said.is_up)
             await asyncio.sleep(presence.ANNOUNCE_EVERY_S)
 
+    async def _announce(self) -> None:
+        with contextlib.suppress(EngineError):
+            await self._log.announce(self._identity.key, self._sign_of_life())
+
+    def _doing(self) -> str:
+        if self._state.finished:
+            return "ended"
+        return "training" if self._jobs.runs(("train", self._jobs.training)) else self._teller.doing or "taking part"
+
     def _sign_of_life(self) -> bytes:
         body = self._state.body
-        doing = "training" if self._jobs.runs(("train", self._jobs.training)) else self._teller.doing or "taking part"
         return presence.announcement(
             self._identity,
             self._swarm,
             height=body.height if body else -1,
             round_number=body.round if body else 0,
-            doing=doing,
+            doing=self._doing(),
         )
 
 

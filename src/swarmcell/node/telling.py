@@ -6,8 +6,8 @@ Rules: an observer is called on the loop and must be quick. Events and what they
 `block`               height, kind, round, state (hex), about, included (names), left_out (name -> reason), finished
 `training`            round: this site's training has begun
 `contributed`         round: this site's contribution is signed
-`waiting`             why, who (names), since_s: nothing to do now; below the quorum this is the loud pause
-`resumed`             after a `waiting` below the quorum
+`waiting`             why, who (names), since_s: for some seconds nothing could be done; the loud pause below a quorum
+`resumed`             after a `waiting`: a block is final
 `abstains`            why: something that this site cannot do now (it is tried again)
 `engine_away`         why: the engine cannot be reached; retried for ever
 `engine_mended`       what: the engine had lost entries
@@ -24,6 +24,7 @@ from swarmcell.swarm.genesis import Genesis
 
 Observer = Callable[[str, dict[str, Any]], None]
 TELL_AGAIN_S = 30.0
+TELL_SOON_S = 3.0  # what takes less is no news; chosen
 
 
 class Teller:
@@ -48,6 +49,7 @@ class Teller:
     def block(self, block: Block) -> None:
         """Tell of a final block."""
         body = block.body
+        self._goes_on()
         self._names |= {standing.member.signing_key: standing.member.name for standing in body.roster}
         told = {
             "height": body.height,
@@ -61,17 +63,22 @@ class Teller:
         }
         self.tell("block", told)
 
-    def waits(self, action: Wait | None) -> None:
-        """Tell whom the peer waits for, when that changes and now and then."""
+    def waits(self, action: Wait) -> None:
+        """Tell whom the peer waits for, once that takes long; below the quorum at once; and again now and then."""
         now_s = time.monotonic()
-        if action is None:
-            self._waiting = ("", ())
-            return
-        if (action.reason, action.who) == self._waiting and now_s - self._waiting_told_s < TELL_AGAIN_S:
-            return
-        self._waiting, self._waiting_told_s = (action.reason, action.who), now_s
         since_s = max(0.0, now_s - action.since_ms / 1000)
+        changed = (action.reason, action.who) != self._waiting
+        self._waiting = (action.reason, action.who)
+        is_told = self._waiting_told_s > 0 and now_s - self._waiting_told_s < (TELL_SOON_S if changed else TELL_AGAIN_S)
+        if is_told or since_s < TELL_SOON_S:
+            return
+        self._waiting_told_s = now_s
         self.tell("waiting", {"why": action.reason, "who": [*map(self.name_of, action.who)], "since_s": since_s})
+
+    def _goes_on(self) -> None:
+        if self._waiting_told_s > 0:
+            self._waiting_told_s = 0.0
+            self.tell("resumed", {})
 
     def outage(self, why: str) -> None:
         """Tell that the engine is away."""

@@ -1,0 +1,61 @@
+"""What a person sees of a swarm: its members and where it stands, and its blocks."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from swarmcell.workflows.swarm_view import MemberView, SwarmView, blocks_json
+
+
+def status(seen: SwarmView) -> RenderableType:
+    """Return the members' table with where the swarm stands above it."""
+    table = Table("member", "up", "last seen", "height", "doing", "last round in")
+    for member in seen.members:
+        table.add_row(*_member(member))
+    return Group(*(Text(line) for line in _head(seen)), table)
+
+
+def _head(seen: SwarmView) -> list[str]:
+    n_up = sum(member.is_up for member in seen.members)
+    lines = [
+        f"study {seen.study}, swarm {seen.digest[:16]}: {len(seen.members)} members, quorum {seen.quorum}, f = {seen.f}"
+    ]
+    if seen.engine is not None:
+        size = f"{seen.engine.last - seen.engine.first + 1} entries, {seen.engine.size_bytes / 2**20:.1f} MiB"
+        lines.append(f"engine {seen.engine.engine}: {size}, {seen.engine.about}")
+    if seen.finished:
+        lines.append(f"ended at block {seen.height - 1}" + (f": {seen.failure}" if seen.failure else ""))
+    else:
+        lines.append(f"deciding block {seen.height} (view {seen.view}), round {seen.round}")
+        lines.append(f"waits for {seen.waits_for}: {', '.join(seen.waited_for)}")
+    if not seen.finished and n_up < seen.quorum:
+        lines.append(f"PAUSED: {n_up} members are up, {seen.quorum} are needed. It goes on by itself when they return.")
+    return lines
+
+
+def _member(member: MemberView) -> tuple[str, ...]:
+    said = member.presence
+    if said is None:
+        return member.name, "no", "never", "", "", str(member.last_round)
+    up = "yes" if said.is_up else "no"
+    return member.name, up, f"{said.age_s:.0f} s ago", str(max(said.height, 0)), said.doing, str(member.last_round)
+
+
+def blocks(seen: SwarmView) -> Table:
+    """Return the blocks, one row each."""
+    table = Table("block", "kind", "round", "what", "merged", "left out", "state", "commits")
+    for block in blocks_json(seen):
+        about = ", ".join(f"{key} {value}" for key, value in block["about"].items() if key in {"stage", "stage_round"})
+        left_out = "; ".join(f"{name}: {reason}" for name, reason in block["left_out"].items())
+        ended = " (end)" if block["finished"] else ""
+        table.add_row(
+            str(block["height"]),
+            block["kind"] + ended,
+            str(block["round"]),
+            about,
+            ", ".join(block["included"]),
+            left_out,
+            block["state"][:12],
+            f"{block['commits']} of {len(block['members'])}",
+        )
+    return table

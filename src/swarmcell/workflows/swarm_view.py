@@ -1,0 +1,223 @@
+"""Looking at a swarm from outside: who is up, where it stands, and its blocks. Reads the log; signs nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarmcell.config import site as sites
+from swarmcell.config import swarm_file as swarm_files
+from swarmcell.engine.log import Health, Log
+from swarmcell.errors import SwarmcellError
+from swarmcell.node import identity as identities
+from swarmcell.node import ledger as ledgers
+from swarmcell.node import presence
+from swarmcell.node.presence import Presence
+from swarmcell.swarm.blocks import Block
+from swarmcell.swarm.decide import waiting_for
+from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberView:
+    """One member, as the log and its announcements show it.
+
+    Attributes
+    ----------
+    last_round
+        The last round with a contribution of its own.
+    presence
+        What it last announced; `None` if it was not heard.
+    """
+
+    name: str
+    key: str
+    last_round: int
+    presence: Presence | None
+
+    @property
+    def is_up(self) -> bool:
+        """It was heard of late."""
+        return self.presence is not None and self.presence.is_up
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmView:
+    """Where a swarm stands.
+
+    Attributes
+    ----------
+    height, view, round
+        What is being decided: the height of the last block plus one, its view, and the round of the next merge.
+    blocks
+        Final blocks, in order.
+    waits_for, waited_for
+        What the swarm waits for, and whom (names).
+    """
+
+    study: str
+    digest: str
+    quorum: int
+    f: int
+    height: int
+    view: int
+    round: int
+    finished: bool
+    failure: str
+    engine: Health | None
+    members: tuple[MemberView, ...]
+    waits_for: str
+    waited_for: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    ignored: Mapping[str, int]
+
+
+class Onlooker:
+    """Follows a swarm's log without taking part; `look` as often as you like."""
+
+    def __init__(self, genesis: Genesis, log: Log) -> None:
+        self._log = log
+        self._state = State(genesis, identities.verify)
+        self._next = 1
+
+    async def look(self) -> SwarmView:
+        """Read what is new and say where the swarm stands.
+
+        Raises
+        ------
+        EngineError
+            If the log cannot be read.
+        """
+        while batch := await self._log.read(self._next):
+            for position, raw in batch:
+                self._state.apply(position, raw)
+            self._next = batch[-1][0] + 1
+        heard = presence.read(self._state.swarm, await self._log.announcements())
+        return view(self._state, heard, await self._log.health())
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        await self._log.close()
+
+
+def open_onlooker(swarm_file: Path, *, site_file: Path | None = None, identity: str | None = None) -> Onlooker:
+    """Open the engine that the site file names, as this site's identity where there is one.
+
+    Raises
+    ------
+    ConfigError, TamperedError
+        If a file cannot be read, or is not what was agreed on.
+    """
+    swarm = swarm_files.load(swarm_file)
+    site = sites.load_site(site_file)
+    chosen = identity or (site.signs_as if site else None)
+    secret = None
+    if chosen is not None:
+        try:
+            secret = identities.load(chosen).engine_secret
+        except SwarmcellError:
+            if identity is not None:
+                raise
+    log = sites.open_log(site, swarm_file, bytes.fromhex(swarm.digest), engine_secret=secret)
+    return Onlooker(swarm.genesis(), log)
+
+
+def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:
+    """Say where the swarm stands by one peer's own ledger.
+
+    Raises
+    ------
+    ConfigError, TamperedError, SwarmError
+        If a file cannot be read, or is not what was agreed on.
+    """
+    state = State(swarm_files.load(swarm_file).genesis(), identities.verify)
+    with ledgers.opened(ledger) as book:
+        for position, raw in book.entries():
+            state.apply(position, raw)
+    return view(state, {}, None)
+
+
+def view(state: State, heard: Mapping[bytes, Presence], engine: Health | None) -> SwarmView:
+    """Return what a state shows."""
+    body = state.body
+    standings = state.roster.standings
+    names = {standing.member.signing_key: standing.member.name for standing in standings}
+    wait = None if state.finished else waiting_for(state, 0)
+    return SwarmView(
+        study=state.genesis.name,
+        digest=state.swarm.hex(),
+        quorum=state.roster.quorum,
+        f=state.roster.f,
+        height=state.height,
+        view=state.ballot.view,
+        round=state.rounds.number,
+        finished=state.finished,
+        failure=body.failure if body else "",
+        engine=engine,
+        members=tuple(
+            MemberView(
+                name=standing.member.name,
+                key=standing.member.signing_key.hex(),
+                last_round=standing.last_round,
+                presence=heard.get(standing.member.signing_key),
+            )
+            for standing in sorted(standings, key=lambda standing: standing.member.name)
+        ),
+        waits_for=wait.reason if wait else "",
+        waited_for=tuple(sorted(names.get(key, key.hex()[:8]) for key in wait.who)) if wait else (),
+        blocks=tuple(state.blocks[height] for height in sorted(state.blocks)),
+        ignored=dict(state.ignored),
+    )
+
+
+def status_json(seen: SwarmView) -> dict[str, Any]:
+    """Return a view as plain values, for programs."""
+    engine = None if seen.engine is None else vars(seen.engine)
+    members = [
+        {
+            "name": member.name,
+            "key": member.key,
+            "up": member.is_up,
+            "last_seen_s": None if member.presence is None else round(member.presence.age_s, 1),
+            "doing": "" if member.presence is None else member.presence.doing,
+            "height": None if member.presence is None else member.presence.height,
+            "last_round": member.last_round,
+        }
+        for member in seen.members
+    ]
+    plain = {name: getattr(seen, name) for name in ("study", "digest", "quorum", "f", "height", "view", "round")}
+    waits = {"waits_for": seen.waits_for, "waited_for": list(seen.waited_for)}
+    ends = {"finished": seen.finished, "failure": seen.failure, "ignored": dict(seen.ignored)}
+    return {**plain, **ends, **waits, "engine": engine, "members": members}
+
+
+def blocks_json(seen: SwarmView) -> list[dict[str, Any]]:
+    """Return the blocks as plain values, for programs."""
+    return [_block_json(block, _names(seen)) for block in seen.blocks]
+
+
+def _names(seen: SwarmView) -> dict[bytes, str]:
+    return {s.member.signing_key: s.member.name for block in seen.blocks for s in block.body.roster}
+
+
+def _block_json(block: Block, names: Mapping[bytes, str]) -> dict[str, Any]:
+    body = block.body
+    return {
+        "height": body.height,
+        "digest": block.digest.hex(),
+        "previous": body.previous.hex(),
+        "kind": body.kind,
+        "view": block.view,
+        "round": body.round,
+        "epoch": body.epoch,
+        "members": [standing.member.name for standing in body.roster],
+        "f": body.f,
+        "included": [names.get(author, author.hex()) for author, _ in body.included],
+        "left_out": {names.get(author, author.hex()): reason for author, _, reason in body.left_out},
+        "state": body.state.hex(),
+        "about": dict(body.about),
+        "commits": len(block.certificate),
+        "finished": body.finished,
+        "failure": body.failure,
+    }
