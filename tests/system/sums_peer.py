@@ -54,7 +54,7 @@ def die_at(when, kind, number):
     seen = []
 
     def count(payloads):
-        of_kind = [payload for payload in payloads if payload.KIND == kind]
+        of_kind = [payload for payload in payloads if kind == payload.KIND]
         seen.extend(of_kind)
         return bool(of_kind) and len(seen) == number
 
