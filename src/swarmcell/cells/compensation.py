@@ -20,6 +20,7 @@ KEYWORDS = ("$SPILLOVER", "SPILL", "SPILLOVER", "$SPILL")
 OTHER_KEYWORDS = re.compile(r"\$?COMP|\$?DFC\d+TO\d+")  # FCS 2.0 / 3.0 forms that no reader agrees on
 CHANNELS_MAX = 500  # chosen: ten times the widest matrix in use
 CONDITION_MAX = 1e6  # chosen: beyond it a matrix amplifies float32 rounding to the size of a signal
+_REMEDY = "Give a csv in the configuration: [cytometry] spillover."
 _COMPENSATED = re.compile(r"^(?:FJ)?comp[-. ]|^<.+>$", re.IGNORECASE)
 
 
@@ -52,9 +53,7 @@ def from_keywords(keywords: Mapping[str, str], source: str) -> Spillover | None:
     if n == 0 and len(parts) == 1 and parts[0] in ("0", ""):
         return None
     if not 1 <= n <= CHANNELS_MAX or len(parts) != 1 + n + n * n:
-        msg = (
-            f"{source}: {found}: expected n, n names and n x n numbers, got {len(parts)} parts. Give --spillover a csv."
-        )
+        msg = f"{source}: {found}: expected n, n names and n x n numbers, got {len(parts)} parts. {_REMEDY}"
         raise InputError(msg)
     return _spillover(parts[1 : 1 + n], parts[1 + n :], f"{source}: {found}")
 
@@ -85,13 +84,13 @@ def _spillover(names: Sequence[str], numbers: Sequence[str], source: str) -> Spi
     try:
         matrix = np.array([float(number) for number in numbers]).reshape(len(names), len(names))
     except ValueError as error:
-        msg = f"{source}: the spillover matrix holds what is not a number ({error}). Give --spillover a csv."
+        msg = f"{source}: the spillover matrix holds what is not a number ({error}). {_REMEDY}"
         raise InputError(msg) from error
     if len(set(names)) < len(names):
-        msg = f"{source}: the spillover matrix names a channel twice ({', '.join(names)}). Give --spillover a csv."
+        msg = f"{source}: the spillover matrix names a channel twice ({', '.join(names)}). {_REMEDY}"
         raise InputError(msg)
     if not np.isfinite(matrix).all() or np.linalg.cond(matrix) > CONDITION_MAX:
-        msg = f"{source}: the spillover matrix is singular: two stains cannot be told apart. Give --spillover a csv."
+        msg = f"{source}: the spillover matrix is singular: two stains cannot be told apart. {_REMEDY}"
         raise InputError(msg)
     return Spillover(tuple(names), matrix)
 
@@ -119,7 +118,7 @@ def places(spillover: Spillover, labels: Sequence[Label], source: str) -> list[i
     if absent:
         msg = (
             f"{source}: the spillover matrix names {', '.join(absent)}, which the file does not hold "
-            f"(it has {', '.join(label.name for label in labels)}). Give --spillover a csv with the file's names."
+            f"(it has {', '.join(label.name for label in labels)}). {_REMEDY}"
         )
         raise InputError(msg)
     return [place for place in found if place is not None]

@@ -240,10 +240,10 @@ def _warnings(events: Events, scope: Scope, rows: npt.NDArray[np.intp]) -> list[
         return unprocessed(events.values, rows, scope.labels)
     warned = []
     if others := [name for name in events.keywords if compensation.OTHER_KEYWORDS.fullmatch(name)]:
-        warned.append(f"compensation keywords that are not applied: {', '.join(sorted(others)[:3])} (give --spillover)")
+        warned.append(
+            f"compensation keywords that are not applied: {', '.join(sorted(others)[:3])} ([cytometry] spillover)"
+        )
     top = float(np.max(events.values[:, scope.markers[0]], initial=0.0))
     if not events.keywords and 0 < top <= _CHANNEL_VALUE_MAX:
-        warned.append(
-            f"intensities end at {top:g}: they look like display channels (0 to 1023), not linear intensities"
-        )
+        warned.append("no intensity is above 1023: these look like display channels, not linear intensities")
     return warned
