@@ -55,7 +55,7 @@ def fitted(*cohort, shuffled=False, cell_types=TYPES, stages=("features", "cell"
     from sklearn.linear_model import LogisticRegression
 
     from swarmcell.model import released, sample_features
-    from swarmcell.model.fixed import STATISTICS_BITS, to_int32, to_int64
+    from swarmcell.model.fixed import STATISTICS_BITS, to_int64
     from swarmcell.model.state import DONE, MergedState, StageResult
     from swarmcell.model.study import Study, rules_digest
 
@@ -102,7 +102,6 @@ def fitted(*cohort, shuffled=False, cell_types=TYPES, stages=("features", "cell"
         **linear("patient", fit, 2),
     }
     state = replace(state, arrays=arrays | patient, results=results | {"patient": result})
-    del to_int32
     return released.assemble(state, study, ids, {"kind": "swarm"})
 
 

@@ -49,9 +49,14 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     target = out or model.parent / "evaluation"
     folder.refuse_existing(target, force=force)
     others = named_models(against or [])
-    with _progress() as progress:
+    with progress_bar() as progress:
         found = workflow.evaluate(
-            model, files, against=others, seed=seed, n_bootstrap=bootstrap, observer=_observer(progress)
+            model,
+            files,
+            against=others,
+            seed=seed,
+            n_bootstrap=bootstrap,
+            observer=observer(progress, "held-out cells"),
         )
     report = folder.write(found, target, force=force)
     if json:
@@ -82,14 +87,16 @@ def named_models(given: list[str]) -> dict[str, Path]:
     return found
 
 
-def _progress() -> "Progress":
+def progress_bar() -> "Progress":
+    """Return a bar that vanishes when done."""
     from rich.progress import Progress
 
     return Progress(console=console(), transient=True)
 
 
-def _observer(progress: "Progress") -> "Callable[[str, dict[str, Any]], None]":
-    task = progress.add_task("held-out cells", total=None)
+def observer(progress: "Progress", what: str) -> "Callable[[str, dict[str, Any]], None]":
+    """Return an observer that moves the bar by cells."""
+    task = progress.add_task(what, total=None)
 
     def observe(event: str, facts: dict[str, Any]) -> None:
         if event == "total":

@@ -1,9 +1,47 @@
 """`swarmcell predict`."""
 
-from swarmcell.errors import UsageError
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
+from swarmcell.cli.evaluate import observer, progress_bar
+
+Model = Annotated[Path, typer.Argument(help="Model file (.safetensors).", show_default=False)]
+Prepared = Annotated[Path, typer.Argument(help="Prepared file; all of its cells are predicted.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="File to write: a copy with predictions.")]
+Unknown = Annotated[
+    float, typer.Option("--unknown-below", min=0, max=1, help="Call cells of a smaller probability unknown; 0: none.")
+]
 
 
-def predict() -> None:
-    """(Being built.)"""
-    msg = "not built yet"
-    raise UsageError(msg)
+def predict(
+    model: Model,
+    file: Prepared,
+    out: Out = Path("predicted.h5ad"),
+    unknown_below: Unknown = 0.0,
+    json: Json = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model's labels and probabilities into a copy of a prepared file.
+
+    `obs` gets predicted_cell_type and predicted_condition, each with its probability; `obsm` the probabilities of
+    all cell types; `uns` those of each sample. Files of any size pass in blocks.
+
+    Example: `swarmcell predict runs/site-a/merged.safetensors new.h5ad --out predicted.h5ad`
+    """
+    from swarmcell.report import prediction_table
+    from swarmcell.workflows import predict as workflow
+
+    with progress_bar() as progress:
+        found = workflow.predict(
+            model, file, out, unknown_below=unknown_below, force=force, observer=observer(progress, "cells")
+        )
+    if json:
+        print_json(found.to_json())
+    prediction_table.show(found, console())
+    say(f"written: {out}")
+    next_command(f"swarmcell evaluate {model} {file}")

@@ -17,7 +17,7 @@ def number(found: Estimate, *, digits: int = 2) -> str:
     value = f"{found.value:.{digits}f}"
     if found.low is None or found.high is None:
         return f"{value} ({found.note})"
-    return f"{value} ({found.level:.0%} interval {found.low:.{digits}f} to {found.high:.{digits}f})"
+    return f"{value} ({100 * found.level:.0f} % interval {found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
 def against_chance(found: Estimate, chance: float, test: ChanceTest | None) -> str:
@@ -58,7 +58,7 @@ def difference(found: Estimate, first: str, second: str, *, smaller_is_better: b
         return f"undefined: {found.note}"
     if found.low is None or found.high is None:
         return f"{first} - {second} = {found.value:+.2f}; {found.note}"
-    span = f"{found.value:+.2f} ({found.level:.0%} interval {found.low:+.2f} to {found.high:+.2f})"
+    span = f"{found.value:+.2f} ({100 * found.level:.0f} % interval {found.low:+.2f} to {found.high:+.2f})"
     if found.low == found.high == 0:
         return f"{first} and {second} are equal on every resample: {span}"
     if found.low <= 0 <= found.high:

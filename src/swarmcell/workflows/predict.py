@@ -1,0 +1,200 @@
+"""`predict`: a model's labels and probabilities, written into a copy of a prepared file of any size.
+
+Rules: the copy is made file to file and predictions are added to it, so nothing of the input is lost or held in memory.
+What is added: `obs` columns, `obsm` probabilities in the order of `uns["swarmcell_prediction"]`'s labels, and there a
+table by sample. Predictions of an earlier run are replaced.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from swarmcell.errors import ModelError, UsageError
+from swarmcell.files import refuse_existing, writing
+from swarmcell.model import released
+from swarmcell.model.released import TrainedModel
+from swarmcell.workflows.evaluate import check_fit, silent
+from swarmcell.workflows.stream import PreparedFile
+
+Observer = Callable[[str, dict[str, Any]], None]
+Floats = npt.NDArray[np.float32]
+
+UNKNOWN = "unknown"
+CELL_TYPE, CELL_PROBABILITY = "predicted_cell_type", "predicted_cell_type_probability"
+CONDITION, CONDITION_PROBABILITY = "predicted_condition", "predicted_condition_probability"
+PROBABILITIES = "predicted_cell_type_probabilities"
+UNS = "swarmcell_prediction"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What was predicted.
+
+    Attributes
+    ----------
+    cells_by_type
+        Cells per predicted type (with `unknown`); empty if the model has no cell task.
+    samples
+        Sample -> condition -> probability; empty if the model has no patient task.
+    """
+
+    model_digest: str
+    study: str
+    n_cells: int
+    cells_by_type: Mapping[str, int]
+    samples: Mapping[str, Mapping[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "model_digest": self.model_digest,
+            "study": self.study,
+            "n_cells": self.n_cells,
+            "cells_by_type": dict(self.cells_by_type),
+            "samples": {name: dict(p) for name, p in self.samples.items()},
+        }
+
+
+def predict(
+    model: Path,
+    prepared: Path,
+    out: Path,
+    *,
+    unknown_below: float = 0.0,
+    force: bool = False,
+    observer: Observer = silent,
+) -> Prediction:
+    """Predict all cells and samples of a prepared file into a copy of it.
+
+    Parameters
+    ----------
+    model
+        Model file.
+    prepared
+        Prepared file; every cell is predicted, whatever its split.
+    out
+        File to write.
+    unknown_below
+        Cells whose largest probability is below this are called `unknown`; 0 names every cell.
+    force
+        Replace `out` if it exists.
+    observer
+        Called with `("total", {"n": n})` and `("progress", {"n": n})`: cells to pass, cells passed.
+
+    Raises
+    ------
+    UsageError
+        If `out` is the prepared file itself.
+    InputError
+        If a file is missing or unreadable.
+    CellsError
+        If the file breaks the data contract.
+    ModelError
+        If the model is corrupt, or does not fit the cells.
+    OutputError
+        If `out` exists (without `force`), cannot be written, or the disk is full.
+    """
+    if out.resolve() == prepared.resolve():
+        msg = f"{out}: is the prepared file itself, which is never changed. Choose another --out."
+        raise UsageError(msg)
+    trained = released.load(model)
+    if not (trained.has_cell_task or trained.has_patient_task):
+        msg = f"{model}: has neither a cell nor a patient task to predict. Train a study with labels."
+        raise ModelError(msg)
+    refuse_existing(out, force=force)
+    with PreparedFile(prepared) as file:
+        check_fit(trained, model, file)
+        observer("total", {"n": file.n_cells * (trained.has_cell_task + trained.has_patient_task)})
+        with writing(out, force=force) as temporary:
+            shutil.copyfile(prepared, temporary)
+            with h5py.File(temporary, "r+") as copy:  # type: ignore[no-untyped-call, attr-defined]
+                return _fill(trained, file, copy, unknown_below, observer)
+
+
+def _fill(
+    model: TrainedModel,
+    file: PreparedFile,
+    copy: Any,  # noqa: ANN401 (an open HDF5 file)
+    unknown_below: float,
+    observer: Observer,
+) -> Prediction:
+    obs = file.obs.drop(columns=[CELL_TYPE, CELL_PROBABILITY, CONDITION, CONDITION_PROBABILITY], errors="ignore")
+    stored: dict[str, Any] = {"model_digest": model.digest, "study": model.study.name}
+    by_type: dict[str, int] = {}
+    samples: dict[str, dict[str, float]] = {}
+    if model.has_cell_task:
+        label, probability = _cells(model, file, _dataset(copy, file.n_cells, len(model.cell_types)), observer)
+        names = [*model.cell_types, UNKNOWN] if unknown_below > 0 else list(model.cell_types)
+        label = np.where(probability < unknown_below, len(model.cell_types), label)
+        obs[CELL_TYPE] = _categorical(label, names)
+        obs[CELL_PROBABILITY] = probability
+        by_type = {name: int((label == k).sum()) for k, name in enumerate(names)}
+        stored |= {"cell_types": list(model.cell_types), "unknown_below": float(unknown_below)}
+    if model.has_patient_task:
+        samples = _samples(model, file, observer)
+        table = np.array([list(p.values()) for p in samples.values()])
+        at = pd.Index(list(samples)).get_indexer(pd.Index(file.labels("sample")))
+        obs[CONDITION] = _categorical(table.argmax(axis=1)[at], list(model.conditions))
+        obs[CONDITION_PROBABILITY] = table.max(axis=1)[at].astype(np.float32)
+        stored |= {"conditions": list(model.conditions), "samples": json.dumps(samples)}
+    _replace(copy, "obs", obs)
+    _replace(copy, f"uns/{UNS}", stored)
+    return Prediction(
+        model_digest=model.digest, study=model.study.name, n_cells=file.n_cells, cells_by_type=by_type, samples=samples
+    )
+
+
+def _cells(
+    model: TrainedModel,
+    file: PreparedFile,
+    target: Any,  # noqa: ANN401 (an HDF5 dataset)
+    observer: Observer,
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    label, top = np.empty(file.n_cells, dtype=np.int64), np.empty(file.n_cells, dtype=np.float32)
+    for block in file.blocks(np.arange(file.n_cells)):
+        probabilities = model.predict_cells(block.cells)
+        label[block.rows], top[block.rows] = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        target[block.rows[0] : block.rows[-1] + 1] = probabilities
+        observer("progress", {"n": len(block.rows)})
+    return label, top
+
+
+def _samples(model: TrainedModel, file: PreparedFile, observer: Observer) -> dict[str, dict[str, float]]:
+    _, code = np.unique(file.labels("sample").astype(str), return_inverse=True)
+    found: dict[str, dict[str, float]] = {}
+    for block in file.groups(np.arange(file.n_cells), code.astype(np.int64)):
+        names, probabilities = model.predict_samples(block.cells)
+        rows = (dict(zip(model.conditions, map(float, row), strict=True)) for row in probabilities)
+        found |= dict(zip(names, rows, strict=True))
+        observer("progress", {"n": len(block.rows)})
+    return dict(sorted(found.items()))
+
+
+def _dataset(copy: Any, n_cells: int, n_classes: int) -> Any:  # noqa: ANN401 (an HDF5 file, an HDF5 dataset)
+    """Make `obsm` probabilities on disk, to be filled block by block."""
+    _replace(copy, f"obsm/{PROBABILITIES}", np.zeros((1, n_classes), dtype=np.float32))
+    group, attributes = copy["obsm"], dict(copy["obsm"][PROBABILITIES].attrs)
+    del group[PROBABILITIES]
+    chunks = (min(n_cells, 8192), n_classes)
+    made = group.create_dataset(PROBABILITIES, (n_cells, n_classes), "f4", chunks=chunks, compression="gzip")
+    made.attrs.update(attributes)
+    return made
+
+
+def _replace(copy: Any, key: str, element: Any) -> None:  # noqa: ANN401 (an HDF5 file; what anndata can write)
+    if key in copy:
+        del copy[key]
+    ad.io.write_elem(copy, key, element)
+
+
+def _categorical(code: npt.NDArray[np.int64], names: list[str]) -> pd.Categorical:
+    return pd.Categorical.from_codes(code, categories=pd.Index(names, dtype=object))

@@ -1,0 +1,310 @@
+"""`evaluate` as a function: who may be evaluated, and that its figures are those of scikit-learn on the same cells."""
+
+import json
+import shutil
+import warnings
+
+import anndata as ad
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from swarmcell.cells import schema
+from swarmcell.errors import CellsError, InputError, ModelError, PanelError, UsageError
+from swarmcell.model import released
+from swarmcell.workflows.evaluate import evaluate
+
+FAST = {"n_bootstrap": 200}
+
+
+def written(adata, path):
+    schema.write_prepared(adata, path)
+    return path
+
+
+def with_split(adata, split):
+    adata = adata.copy()
+    adata.obs["split"] = split
+    return schema.plain(adata)
+
+
+def saved(model, path):
+    released.save(model, path)
+    return path
+
+
+def held_out(paths):
+    return ad.concat([a[(a.obs["split"] == "held_out").to_numpy()] for a in map(ad.read_h5ad, paths)])
+
+
+@pytest.fixture(scope="module")
+def found(study_files):
+    return evaluate(study_files.merged, study_files.files, n_bootstrap=500)
+
+
+def test_no_held_out_donor_is_refused_with_the_remedy(study_files, make_cells, tmp_path):
+    path = written(with_split(make_cells("site-a"), "train"), tmp_path / "all-train.h5ad")
+    with pytest.raises(CellsError, match=r"no held-out donor.*--split within-site"):
+        evaluate(study_files.merged, [path], **FAST)
+
+
+def test_a_donor_whom_the_model_was_trained_on_is_refused(study_files, tmp_path):
+    shutil.copy(study_files.merged, tmp_path / "merged.safetensors")
+    (tmp_path / "run.json").write_text(json.dumps({"train_donors": ["site-b/p1", "site-b/p6"]}))
+    with pytest.raises(ModelError, match=r"trained on 1 of the donors.*site-b/p1"):
+        evaluate(tmp_path / "merged.safetensors", study_files.files, **FAST)
+
+
+def test_a_donor_on_both_sides_of_two_files_is_refused(study_files, make_cells, tmp_path):
+    path = written(with_split(make_cells("site-a"), "train"), tmp_path / "other-split.h5ad")
+    with pytest.raises(CellsError, match=r"donor site-a/p0 is held out in .* and trained on in"):
+        evaluate(study_files.merged, [study_files.files[0], path], **FAST)
+
+
+def test_one_sample_in_two_files_is_refused(study_files, tmp_path):
+    copy = tmp_path / "copy.h5ad"
+    shutil.copy(study_files.files[0], copy)
+    with pytest.raises(CellsError, match="Name each file once"):
+        evaluate(study_files.merged, [study_files.files[0], copy], **FAST)
+
+
+def test_a_file_named_twice_is_refused(study_files):
+    with pytest.raises(UsageError, match="given twice"):
+        evaluate(study_files.merged, [study_files.files[0], study_files.files[0]], **FAST)
+
+
+def test_a_name_taken_is_refused(study_files):
+    with pytest.raises(UsageError, match="a model of that name"):
+        evaluate(study_files.merged, study_files.files, against={"swarm": study_files.local}, **FAST)
+
+
+def test_an_unknown_label_is_refused(study_files, make_cells, tmp_path):
+    adata = make_cells("site-a")
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"B": "plasma"})
+    with pytest.raises(ModelError, match=r"cell_type 'plasma' .* not in the model's vocabulary \(B, NK, T\)"):
+        evaluate(study_files.merged, [written(adata, tmp_path / "p.h5ad")], **FAST)
+
+
+def test_another_universe_is_refused(study_files, make_cells, tmp_path):
+    from swarmcell.cells import panel as panels
+
+    adata = make_cells("site-a")
+    universe = panels.from_ids([f"ENSG{i:011d}" for i in range(5, 29)], [f"H{i}" for i in range(24)], name="other")
+    adata.var_names = list(universe.ids)
+    adata.uns["swarmcell"] = schema.contents(
+        modality="rna", source_kind="lognorm", universe=universe, qc={}, provenance={}
+    )
+    with pytest.raises(PanelError, match="prepared with universe"):
+        evaluate(study_files.merged, [written(schema.plain(adata), tmp_path / "u.h5ad")], **FAST)
+
+
+def test_another_modality_is_refused(study_files, make_cells, tmp_path):
+    adata = make_cells("site-a")
+    adata.uns["swarmcell"]["modality"] = "cytometry"
+    with pytest.raises(ModelError, match="cytometry cells"):
+        evaluate(study_files.merged, [written(adata, tmp_path / "c.h5ad")], **FAST)
+
+
+def test_an_altered_model_is_refused(study_files, tmp_path):
+    raw = bytearray(study_files.merged.read_bytes())
+    raw[-3] ^= 1
+    (tmp_path / "merged.safetensors").write_bytes(raw)
+    with pytest.raises(ModelError, match="digest"):
+        evaluate(tmp_path / "merged.safetensors", study_files.files, **FAST)
+
+
+def test_a_truncated_file_is_refused(study_files, tmp_path):
+    raw = study_files.files[0].read_bytes()
+    (tmp_path / "short.h5ad").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        evaluate(study_files.merged, [tmp_path / "short.h5ad"], **FAST)
+
+
+def test_a_file_without_any_label_is_refused(study_files, make_cells, tmp_path):
+    adata = make_cells("site-a")
+    del adata.obs["cell_type"], adata.obs["condition"]
+    with pytest.raises(CellsError, match="neither cell types nor conditions"):
+        evaluate(study_files.merged, [written(adata, tmp_path / "bare.h5ad")], **FAST)
+
+
+def test_cell_figures_are_sklearns_on_the_held_out_cells(study_files, found):
+    cells = held_out(study_files.files)
+    model = released.load(study_files.merged)
+    predicted = np.array(model.cell_types)[model.predict_cells(cells).argmax(axis=1)]
+    true = cells.obs["cell_type"].astype(str).to_numpy()
+    figures = found.cell.models[0].figures
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert figures["accuracy"].value == pytest.approx(oracle.accuracy_score(true, predicted))
+        assert figures["balanced_accuracy"].value == pytest.approx(oracle.balanced_accuracy_score(true, predicted))
+        assert figures["macro_f1"].value == pytest.approx(oracle.f1_score(true, predicted, average="macro"))
+    expected = oracle.confusion_matrix(true, predicted, labels=list(model.cell_types))
+    np.testing.assert_array_equal(found.cell.models[0].confusion, expected)
+
+
+def test_patient_figures_are_sklearns_on_the_held_out_samples(study_files, found):
+    model = released.load(study_files.merged)
+    true, score = [], []
+    for path in study_files.files:
+        cells = held_out([path])
+        names, probabilities = model.predict_samples(cells)
+        condition = dict(zip(cells.obs["sample"].astype(str), cells.obs["condition"].astype(str), strict=True))
+        true += [condition[name] == "ill" for name in names]
+        score += probabilities[:, model.conditions.index("ill")].tolist()
+    figures = found.patient.models[0].figures
+    assert found.patient.positive == "ill"
+    assert figures["auroc"].value == pytest.approx(oracle.roc_auc_score(true, score))
+    assert figures["auprc"].value == pytest.approx(oracle.average_precision_score(true, score))
+    assert figures["brier"].value == pytest.approx(oracle.brier_score_loss(true, score))
+
+
+def test_no_figure_of_patients_comes_without_interval_or_reason(found):
+    for task in (found.cell, found.patient):
+        for model in task.models:
+            for figure in model.figures.values():
+                assert figure.has_interval or figure.note
+
+
+def test_training_donors_are_not_counted(found):
+    assert found.cohort.n_donors == 8
+    assert found.cohort.n_training_donors == 8
+    assert {d.donor for d in found.cell.models[0].per_donor} == {"p0", "p1", "p2", "p3"}
+
+
+def test_the_local_model_beside_is_compared_on_the_same_donors(found):
+    assert [facts.name for facts in found.models] == ["swarm", "local"]
+    pairs = {(d.first, d.second) for d in found.patient.differences}
+    assert pairs == {("swarm", "local")}
+    auroc = next(d for d in found.patient.differences if d.figure == "auroc")
+    swarm, local = (m.figures["auroc"].value for m in found.patient.models)
+    assert auroc.estimate.value == pytest.approx(swarm - local)
+
+
+def test_a_model_against_itself_shows_no_difference(study_files):
+    result = evaluate(study_files.local, study_files.files, against={"twin": study_files.local}, **FAST)
+    for difference in result.cell.differences + result.patient.differences:
+        assert difference.estimate.value == 0
+        assert difference.estimate.low == difference.estimate.high == 0
+        assert "equal on every resample" in difference.verdict
+
+
+def test_same_seed_same_result(study_files, found):
+    again = evaluate(study_files.merged, study_files.files, n_bootstrap=500)
+    assert again.to_json() == found.to_json()
+
+
+def test_cells_in_several_blocks_give_the_same_figures(study_files, found, monkeypatch):
+    from swarmcell.workflows import stream
+
+    monkeypatch.setattr(stream, "BLOCK_ROWS", 37)
+    monkeypatch.setattr(stream, "GROUP_ROWS", 100)
+    again = evaluate(study_files.merged, study_files.files, n_bootstrap=500)
+    assert again.cell.models[0].confusion == found.cell.models[0].confusion
+    assert again.cell.models[0].per_donor == found.cell.models[0].per_donor
+    for mine, other in zip(again.patient.models[0].samples, found.patient.models[0].samples, strict=True):
+        assert mine.sample == other.sample
+        assert mine.probabilities == pytest.approx(other.probabilities)
+
+
+def test_shuffled_cell_types_are_reported_as_chance_in_words(make_cells, fit_model, tmp_path):
+    """Trained on shuffled labels, three times; 40 held-out donors, so that skill would be seen."""
+    train, test = make_cells("site-a", held_out=0), make_cells("site-b", n_donors=40, held_out=40, n_cells=20)
+    path = written(test, tmp_path / "test.h5ad")
+    for seed in range(3):
+        model = fit_model(train, shuffled=True, seed=seed)
+        result = evaluate(saved(model, tmp_path / f"shuffled-{seed}.safetensors"), [path], **FAST)
+        verdict = result.cell.models[0].verdict
+        assert "not distinguishable from chance" in verdict or "close to chance" in verdict
+        assert verdict in result.summary[0]
+
+
+def test_shuffled_conditions_are_reported_as_chance_in_words(make_cells, fit_model, tmp_path):
+    """Conditions exchanged between 40 held-out donors, ten times: at most one (5 % of each is expected) misleads."""
+    model = saved(fit_model(make_cells("site-a", n_donors=16, held_out=0)), tmp_path / "m.safetensors")
+    misled = 0
+    for seed in range(10):
+        test = make_cells("site-b", n_donors=40, held_out=40, n_cells=10)
+        donors = np.array([f"p{i}" for i in range(40)])
+        shuffled = dict(zip(donors, np.random.default_rng(seed).permutation(["ill", "healthy"] * 20), strict=True))
+        test.obs["condition"] = [shuffled[donor] for donor in test.obs["donor"]]
+        path = written(schema.plain(test), tmp_path / f"{seed}.h5ad")
+        verdict = evaluate(model, [path], **FAST).patient.models[0].verdict
+        assert "chance" in verdict
+        misled += "better than chance" in verdict
+    assert misled <= 1
+
+
+def test_true_labels_are_reported_as_better_than_chance(make_cells, fit_model, tmp_path):
+    train, test = make_cells("site-a", n_donors=16, held_out=0), make_cells("site-b", n_donors=24, held_out=24)
+    path = written(test, tmp_path / "test.h5ad")
+    result = evaluate(saved(fit_model(train), tmp_path / "m.safetensors"), [path], **FAST)
+    assert "better than chance" in result.cell.models[0].verdict
+
+
+def test_one_condition_makes_auroc_undefined_with_a_reason(study_files, make_cells, tmp_path):
+    adata = make_cells("site-a")
+    adata = schema.plain(adata[(adata.obs["condition"] == "ill").to_numpy()].copy())
+    result = evaluate(study_files.merged, [written(adata, tmp_path / "ill.h5ad")], **FAST)
+    auroc = result.patient.models[0].figures["auroc"]
+    assert auroc.value is None
+    assert auroc.note == "all held-out samples are ill, and it needs two conditions"
+    assert "undefined" in result.patient.models[0].verdict
+    assert result.patient.models[0].figures["brier"].value is not None
+    text = json.dumps(result.to_json())
+    assert "NaN" not in text
+
+
+def test_one_held_out_donor_has_figures_without_interval_and_says_so(study_files, make_cells, tmp_path):
+    adata = make_cells("site-a", held_out=1)
+    result = evaluate(study_files.merged, [written(adata, tmp_path / "one.h5ad")], **FAST)
+    accuracy = result.cell.models[0].figures["accuracy"]
+    assert accuracy.value is not None
+    assert not accuracy.has_interval
+    assert "one donor" in accuracy.note
+    assert any("Few held-out donors" in caveat for caveat in result.caveats)
+
+
+def test_perfect_separation_is_no_certainty(study_files, make_cells, fit_model, tmp_path):
+    train, test = make_cells("site-a", n_donors=16, held_out=0, effect=9.0), make_cells("site-b", effect=9.0)
+    model = saved(fit_model(train), tmp_path / "m.safetensors")
+    result = evaluate(model, [written(test, tmp_path / "t.h5ad")], **FAST)
+    auroc = result.patient.models[0].figures["auroc"]
+    assert auroc.value == 1
+    assert auroc.method == "score"
+    assert auroc.low < 0.7
+
+
+def test_a_model_that_lacks_a_type_never_predicts_it_and_says_so(study_files, make_cells, fit_model, tmp_path):
+    poor = saved(fit_model(make_cells("site-a"), cell_types=("B", "T")), tmp_path / "poor.safetensors")
+    result = evaluate(study_files.merged, study_files.files, against={"poor": poor}, **FAST)
+    figures = next(m for m in result.cell.models if m.model == "poor")
+    of_nk = figures.per_class[result.cell.classes.index("NK")]
+    assert of_nk.recall.value == 0
+    assert of_nk.precision.value is None
+    assert of_nk.precision.note == "no cell was called NK"
+    assert "The poor model does not know NK; it never predicts them." in result.caveats
+
+
+def test_a_model_without_patient_task_is_evaluated_on_cells_only(make_cells, fit_model, study_files, tmp_path):
+    model = saved(fit_model(make_cells("site-a"), stages=("features", "cell")), tmp_path / "cells.safetensors")
+    result = evaluate(model, study_files.files, **FAST)
+    assert result.patient is None
+    assert result.cell is not None
+
+
+def test_dense_and_sparse_files_give_the_same_figures(study_files, make_cells, tmp_path):
+    paths = [written(make_cells("site-a", dense=dense), tmp_path / f"{dense}.h5ad") for dense in (False, True)]
+    sparse, dense = (evaluate(study_files.merged, [path], **FAST) for path in paths)
+    assert sparse.cell.models[0].confusion == dense.cell.models[0].confusion
+    for one, other in zip(sparse.patient.models[0].samples, dense.patient.models[0].samples, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_values_that_are_not_finite_are_refused(study_files, make_cells, tmp_path):
+    import h5py
+
+    path = written(make_cells("site-a"), tmp_path / "nan.h5ad")
+    with h5py.File(path, "r+") as file:
+        file["X/data"][0] = np.nan
+    with pytest.raises(CellsError, match="NaN"):
+        evaluate(study_files.merged, [path], **FAST)
