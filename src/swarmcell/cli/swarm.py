@@ -126,3 +126,40 @@ def show(
         print_json(blocks_json(seen))
     console().print(swarm_tables.blocks(seen))
     next_command(f"swarmcell swarm verify {swarm}")
+
+
+@app.command("verify")
+def verify(
+    swarm: SwarmFile = Path("swarm.toml"),
+    ledger: Ledger = None,
+    cells: Annotated[
+        list[Path] | None, typer.Option(help="Prepared cells of the study: compute every merge again, too.")
+    ] = None,
+    site: SiteFile = None,
+    identity: Who = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check every signature, chain, block and certificate again; with --cells, every merge too.
+
+    Ends with exit code 7 if anything is wrong.
+
+    Example: `swarmcell swarm verify swarm.toml --cells site-a.h5ad --identity site-a`
+    """
+    from swarmcell.errors import TamperedError
+    from swarmcell.workflows.swarm_verify_run import verify_swarm
+
+    found = verify_swarm(swarm, ledger=ledger, cells=cells or [], site_file=site, identity=identity)
+    if json:
+        print_json(dict(vars(found)))
+    say(
+        f"{found.entries} entries, {found.signatures} signatures, {found.blocks} blocks, {found.commits} commits and "
+        f"{found.merges} merges checked"
+    )
+    for why, n in found.strange.items():
+        say(f"{n} entries of the log count for nothing: {why}")
+    if found.faults:
+        msg = "\n  ".join([f"{swarm}: this history is not right:", *found.faults])
+        raise TamperedError(msg)
+    next_command(f"swarmcell swarm status {swarm}")

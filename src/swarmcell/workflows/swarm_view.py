@@ -101,7 +101,9 @@ class Onlooker:
         await self._log.close()
 
 
-def open_onlooker(swarm_file: Path, *, site_file: Path | None = None, identity: str | None = None) -> Onlooker:
+def open_swarm_log(
+    swarm_file: Path, *, site_file: Path | None = None, identity: str | None = None
+) -> tuple[Genesis, Log]:
     """Open the engine that the site file names, as this site's identity where there is one.
 
     Raises
@@ -119,8 +121,12 @@ def open_onlooker(swarm_file: Path, *, site_file: Path | None = None, identity: 
         except SwarmcellError:
             if identity is not None:
                 raise
-    log = sites.open_log(site, swarm_file, bytes.fromhex(swarm.digest), engine_secret=secret)
-    return Onlooker(swarm.genesis(), log)
+    return swarm.genesis(), sites.open_log(site, swarm_file, bytes.fromhex(swarm.digest), engine_secret=secret)
+
+
+def open_onlooker(swarm_file: Path, *, site_file: Path | None = None, identity: str | None = None) -> Onlooker:
+    """Return an onlooker of a swarm; see `open_swarm_log`."""
+    return Onlooker(*open_swarm_log(swarm_file, site_file=site_file, identity=identity))
 
 
 def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:

@@ -1,0 +1,58 @@
+"""`swarm verify`: where the entries, the identity and the study's merge come from."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from swarmcell.engine.log import Log
+from swarmcell.node import ledger as ledgers
+from swarmcell.workflows.join import Seat, take_seat
+from swarmcell.workflows.swarm_verify import Verified, merging, verify_history
+from swarmcell.workflows.swarm_view import open_swarm_log
+from swarmcell.workflows.task import prepare_task
+
+
+def verify_swarm(
+    swarm_file: Path,
+    *,
+    ledger: Path | None = None,
+    cells: Sequence[Path] = (),
+    site_file: Path | None = None,
+    identity: str | None = None,
+) -> Verified:
+    """Check a swarm's history, from the engine or from one peer's ledger.
+
+    Parameters
+    ----------
+    cells
+        Prepared files of the study; with them every merge is computed again.
+
+    Raises
+    ------
+    ConfigError, TamperedError, SwarmError, CellsError
+        If a file cannot be read, or is not what was agreed on.
+    """
+    genesis, log = open_swarm_log(swarm_file, site_file=site_file, identity=identity)
+    if ledger is not None:
+        with ledgers.opened(ledger) as book:
+            entries = [raw for _, raw in book.entries()]
+    else:
+        entries = asyncio.run(_read_all(log))
+    if not cells:
+        return verify_history(genesis, entries)
+    seat: Seat = take_seat(swarm_file, identity=identity, site_file=site_file)
+    task = prepare_task(cells, seat.swarm.study)
+    with merging(seat.identity, genesis, task) as merger:
+        return verify_history(genesis, entries, merger)
+
+
+async def _read_all(log: Log) -> list[bytes]:
+    entries: list[bytes] = []
+    start = 1
+    try:
+        while batch := await log.read(start):
+            entries += [raw for _, raw in batch]
+            start = batch[-1][0] + 1
+    finally:
+        await log.close()
+    return entries
