@@ -53,14 +53,14 @@ class Outcome:
     about: Mapping[str, int | str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Sign:
     """Sign this payload as the author's next entry, store it, `me.remember` it, append it. In this order."""
 
     payload: Payload
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Resend:
     """Append the stored bytes of this peer's own entries with these sequences once more: the log does not show them."""
 
@@ -137,7 +137,7 @@ class WriteCheckpoint:
     certificate: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to do now, and why: for whom (signing keys) and since when (this peer's clock)."""
 
@@ -154,7 +154,7 @@ class Finish:
     failure: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Sign nothing any more, and tell the operator why."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from swarmcell.swarm.encoding import EncodingError, decode, digest, encode
+from swarmcell.swarm.encoding import EncodingError, Plain, decode, digest, encode
 from swarmcell.swarm.genesis import MEMBERS_MAX, NAME, Member
 from swarmcell.swarm.payloads import ABOUT, HEIGHT_MAX, REASON
 from swarmcell.swarm.shape import DIGEST, KEY, flag, frozen, many, natural, one_of, plain, row
@@ -67,7 +67,7 @@ class Body:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        rows = [[s.member.name, s.member.signing_key, s.member.sealing_key, s.last_round] for s in self.roster]
+        rows: Plain = [[s.member.name, s.member.signing_key, s.member.sealing_key, s.last_round] for s in self.roster]
         content = {name: plain(getattr(self, name)) for name in _BODY if name != "roster"}
         return encode({**content, "roster": rows})
 

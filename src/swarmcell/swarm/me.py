@@ -6,6 +6,7 @@ the rest may be lost at any moment and is computed again. Clocks are local, and 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from swarmcell.swarm.actions import Outcome
 from swarmcell.swarm.encoding import digest, encode
@@ -24,7 +25,11 @@ from swarmcell.swarm.payloads import (
     Update,
 )
 
+if TYPE_CHECKING:
+    from swarmcell.swarm.state import State
+
 _KEPT_HEIGHTS = 16  # own votes of older heights are forgotten: `decide` never looks below the open height
+_BODIES_MAX = 64
 
 
 @dataclass
@@ -62,6 +67,10 @@ class Me:
     refused: dict[bytes, str] = field(default_factory=dict)
     states: set[bytes] = field(default_factory=set)
     keys: set[bytes] = field(default_factory=set)
+    opened: set[bytes] = field(default_factory=set)
+    bodies: dict[bytes, bytes] = field(default_factory=dict)
+    unseen: dict[int, None] = field(default_factory=dict)
+    unseen_since_ms: int | None = None
     since: dict[tuple[str, int, int], int] = field(default_factory=dict)
     lags_ms: dict[int, int] = field(default_factory=dict)
 
@@ -69,35 +78,30 @@ class Me:
         """Take up one of my own durable entries, in the order of their sequences."""
         self.sequence, self.previous = entry.sequence, entry.digest
         self.digests[entry.sequence] = entry.digest
+        self.unseen[entry.sequence] = None
         match entry.payload:
             case Attest(height=height, view=view, body=body):
                 self.attested[height, view] = body
                 self._enter(height, view)
-            case Commit(height=height, view=view, body=body):
+            case Commit(height=height, view=view, body=body, content=content):
                 self.committed[height, view] = body
                 self._enter(height, view)
+                if content:
+                    self.bodies[body] = content
             case Next(height=height, view=view):
                 self.called[height] = max(view, self.called.get(height, 0))
                 self._enter(height, view)
-            case Accept():
-                self.done.add(("accept", 0))
-            case Statistics(round=number) | Update(round=number):
-                self.done.add(("contribution", number))
-            case Patience(round=number):
-                self.done.add(("patience", number))
-            case Checkpoint(height=height) | Acknowledge(height=height):
-                self.done.add((entry.kind, height))
-            case Approve(proposal=proposal):
-                self.done.add(("approve", proposal))
-            case Propose():
-                self.done.add(("propose", _change_key(entry.payload)))
-                self.done.add(("approve", entry.digest))
             case _:
-                pass
+                self.done.update(_marks(entry))
 
     def meet(self, entry: Entry) -> None:
         """Compare an own-authored entry of the log with what I have signed; a foreign one stops me for good."""
-        if entry.author == self.key and self.digests.get(entry.sequence) != entry.digest:
+        if entry.author != self.key:
+            return
+        if self.digests.get(entry.sequence) == entry.digest:
+            self.unseen.pop(entry.sequence, None)
+            self.unseen_since_ms = None
+        else:
             self.stranger = (
                 f"the log holds entry {entry.sequence} of this identity, which this site's ledger never signed: "
                 "the ledger was restored from a backup, or the identity runs twice. Make a new identity and ask the "
@@ -112,6 +116,29 @@ class Me:
     def holds(self, states: Iterable[bytes]) -> None:
         """Say which merged states (digests) the node keeps."""
         self.states.update(states)
+
+    def opened_checkpoint(self, checkpoint: bytes, state: bytes) -> None:
+        """Say that a checkpoint (entry digest) was opened, and that the node keeps the state that it holds."""
+        self.opened.add(checkpoint)
+        self.states.add(state)
+
+    def resent(self, now_ms: int) -> None:
+        """Say that a `Resend` was performed."""
+        self.unseen_since_ms = now_ms
+
+    def observe(self, state: "State", now_ms: int) -> None:
+        """Note on the local clock what `state` shows; call it before `decide`."""
+        height, view = state.height, state.ballot.view
+        self.since.setdefault(("height", height, 0), now_ms)
+        if state.closing is not None and state.closing.enough:
+            self.since.setdefault(("ready", height, 0), now_ms)
+        if view > 0 or state.candidate is not None:
+            self.since.setdefault(("view", height, view), now_ms)
+        if state.candidate is not None and height not in self.lags_ms:
+            self.lags_ms[height] = now_ms - self.since.get(("ready", height, 0), now_ms)
+        if self.unseen and self.unseen_since_ms is None:
+            self.unseen_since_ms = now_ms
+        self.prune(height)
 
     def opened_key(self, key_digest: bytes) -> None:
         """Say that the node holds the swarm key with this digest."""
@@ -136,6 +163,9 @@ class Me:
         for votes in (self.attested, self.committed):
             for old in [key for key in votes if key[0] < floor]:
                 del votes[old]
+        if len(self.bodies) > _BODIES_MAX:
+            kept = {body for votes in (self.attested, self.committed) for body in votes.values()}
+            self.bodies = {body: content for body, content in self.bodies.items() if body in kept}
         for marks in (self.views, self.called, self.lags_ms):
             for lower in [key for key in marks if key < floor]:
                 del marks[lower]
@@ -153,3 +183,19 @@ def contribution_key(number: int) -> bytes:
 
 def _change_key(proposal: Propose) -> tuple[str, bytes, int, bytes]:
     return proposal.change, proposal.member.signing_key, proposal.f, proposal.key_digest
+
+
+def _marks(entry: Entry) -> list[tuple[str, object]]:
+    """Say what a peer need not do again once it has signed this."""
+    match entry.payload:
+        case Accept():
+            return [("accept", 0)]
+        case Statistics(round=number) | Update(round=number):
+            return [("contribution", number)]
+        case Patience(round=number) | Checkpoint(height=number) | Acknowledge(height=number):
+            return [(entry.kind, number)]
+        case Approve(proposal=proposal):
+            return [("approve", proposal)]
+        case Propose() as proposal:
+            return [("propose", _change_key(proposal)), ("approve", entry.digest)]
+    return []

@@ -120,9 +120,9 @@ class Next:
     content
         Bytes of the certified body; empty if there is none.
     known
-        Entry digests of the valid contributions that I know (at height 0: of the accepts whose key I can open), ascending.
+        Entry digests of the valid contributions that I know (at height 0: of the accepts whose key I can open).
     approved
-        Entry digests of the proposals that a quorum approved, ascending.
+        Entry digests of the proposals that a quorum approved. Both lists ascend.
     """
 
     KIND: ClassVar[str] = "next"
@@ -169,10 +169,10 @@ class Approve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wrap:
-    """The swarm key of an epoch, sealed for members who could not open theirs; checkable by its digest in the body."""
+    """A swarm key, sealed for members who could not open theirs; checkable by its digest in the body."""
 
     KIND: ClassVar[str] = "wrap"
-    epoch: int
+    key_digest: bytes
     wraps: Wraps
 
 
@@ -267,7 +267,7 @@ SHAPES: Mapping[str, Shape] = {
         wraps=_WRAPS,
     ),
     "approve": frozen(Approve, proposal=DIGEST),
-    "wrap": frozen(Wrap, epoch=_HEIGHT, wraps=_WRAPS),
+    "wrap": frozen(Wrap, key_digest=DIGEST, wraps=_WRAPS),
     "checkpoint": frozen(
         Checkpoint,
         height=_HEIGHT,

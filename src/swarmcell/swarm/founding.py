@@ -1,0 +1,55 @@
+"""Swarm keys as the log shows them: founders' accepts, and what is sealed for each member, by the key's digest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from swarmcell.swarm.entries import Entry
+from swarmcell.swarm.payloads import Accept, Propose, Wrap, Wraps
+from swarmcell.swarm.roster import Roster
+
+KEYS_PER_AUTHOR_MAX = 64
+WRAPS_PER_MEMBER_MAX = 8
+
+
+@dataclass
+class Founding:
+    """Accepts in log order, and the wraps of every swarm key that was shown."""
+
+    accepts: dict[bytes, tuple[Entry, Accept]] = field(default_factory=dict)
+    wraps: dict[bytes, dict[bytes, list[bytes]]] = field(default_factory=dict)
+    _shown: dict[bytes, int] = field(default_factory=dict)
+    _kept: list[tuple[int, Entry]] = field(default_factory=list)
+
+    def accept(self, entry: Entry, payload: Accept, position: int, roster: Roster) -> str:
+        """Take up a founder's accept; return why it does not count, or nothing."""
+        wraps = payload.wraps
+        if wraps and [key for key, _ in wraps] != sorted(roster.members):
+            return "not sealed for every founder"
+        if any(known.author == entry.author for known, _ in self.accepts.values()):
+            return "accepted already"
+        self.accepts[entry.digest] = (entry, payload)
+        return self._take(entry, position, payload.key_digest, wraps)
+
+    def bringing(self) -> list[tuple[Entry, Accept]]:
+        """Return the accepts that brought a key, in log order."""
+        return [(entry, payload) for entry, payload in self.accepts.values() if payload.wraps]
+
+    def wrap(self, entry: Entry, payload: Wrap | Propose, position: int) -> str:
+        """Take up a key sealed once more, or with a proposal; return why it does not count, or nothing."""
+        return self._take(entry, position, payload.key_digest, payload.wraps)
+
+    def entries(self) -> Iterator[tuple[int, Entry]]:
+        """Return the entries from which this can be built again."""
+        yield from self._kept
+
+    def _take(self, entry: Entry, position: int, key: bytes, wraps: Wraps) -> str:
+        if self._shown.get(entry.author, 0) >= KEYS_PER_AUTHOR_MAX:
+            return "too many keys"
+        self._shown[entry.author] = self._shown.get(entry.author, 0) + 1
+        self._kept.append((position, entry))
+        boxes = self.wraps.setdefault(key, {})
+        for member, sealed in wraps:
+            held = boxes.setdefault(member, [])
+            if sealed not in held and len(held) < WRAPS_PER_MEMBER_MAX:
+                held.append(sealed)
+        return ""

@@ -1,0 +1,195 @@
+"""What a member attests, commits to and calls for. Every rule that keeps a swarm from forking stands here.
+
+1. One attest per view, one body per view; nothing is signed in a view below one in which this member has signed.
+2. A commit needs a certificate of its view, and the body's bytes.
+3. A `next` carries this member's highest certificate, and never a lower one than it has committed to.
+"""
+
+from dataclasses import dataclass
+
+from swarmcell.swarm import blocks
+from swarmcell.swarm.actions import Action, Merge, Offer, OpenKey, Outcome, Sign
+from swarmcell.swarm.blocks import Candidate, Changed, Founded, Unknown
+from swarmcell.swarm.body import Body, body_digest
+from swarmcell.swarm.me import Me
+from swarmcell.swarm.payloads import VIEW_MAX, Attest, Commit, Next
+from swarmcell.swarm.state import State
+from swarmcell.swarm.views import plan
+
+DOUBLINGS_MAX = 10  # a view's patience doubles from view to view, at most so often
+
+
+@dataclass(frozen=True, slots=True)
+class Abstain:
+    """Why this member attests nothing in a view."""
+
+    reason: str
+
+
+def vote(state: State, me: Me, now_ms: int) -> list[Action]:
+    """Return the votes that are due, or what must be computed first."""
+    if state.finished:
+        return []
+    if (commit := _commit(state, me)) is not None:
+        return [commit]
+    if (call := _next(state, me, now_ms)) is not None:
+        return [call]
+    return _attest(state, me)
+
+
+def abstention(state: State, me: Me) -> str:
+    """Say why this member cannot attest in the open view; empty if it can, or has."""
+    view = state.ballot.view
+    if not may_attest(state, me, view):
+        return ""
+    found = content(state, me, view)
+    return found.reason if isinstance(found, Abstain) else ""
+
+
+def may_attest(state: State, me: Me, view: int) -> bool:
+    """Say whether this member is free to attest in a view: it has not yet, and has signed in none above."""
+    return (state.height, view) not in me.attested and view >= me.views.get(state.height, 0)
+
+
+def may_commit(state: State, me: Me, view: int) -> bool:
+    """Say whether this member is free to commit in a view."""
+    return (state.height, view) not in me.committed and view >= me.views.get(state.height, 0)
+
+
+def content(state: State, me: Me, view: int) -> bytes | Action | Abstain | None:
+    """Return the body's bytes that this member stands for in a view, what must be computed first, or why none."""
+    found = plan(state, view)
+    if found is None:
+        return None
+    if isinstance(found, Unknown):
+        return Abstain(f"{len(found.missing)} entries that others know have not been read yet")
+    body = _body(state, me, found.candidate)
+    if not isinstance(body, Body):
+        return body
+    own = body.encode()
+    if found.content and own != found.content:
+        return Abstain("this site's own merge differs from the certified one")
+    return own
+
+
+def _body(state: State, me: Me, candidate: Candidate) -> Body | Action | Abstain:
+    if isinstance(candidate, Founded):
+        if (key := open_key(state, me, 0, candidate.key_digest)) is not None:
+            return key
+        outcome = _merge(state, me, ())
+        return blocks.found(state.roster, candidate, outcome) if isinstance(outcome, Outcome) else outcome
+    if state.body is None:
+        return Abstain("the swarm is not founded yet")
+    if isinstance(candidate, Changed):
+        return blocks.change(state.body, state.roster, candidate)
+    outcome = _merge(state, me, candidate.offers)
+    return (
+        blocks.merge(state.body, state.roster, candidate.offers, outcome) if isinstance(outcome, Outcome) else outcome
+    )
+
+
+def open_key(state: State, me: Me, epoch: int, key_digest: bytes) -> OpenKey | Abstain | None:
+    """Return what is missing to use a swarm key; `None` if it is at hand."""
+    if key_digest in me.keys:
+        return None
+    if key_digest in me.refused:
+        return Abstain(me.refused[key_digest])
+    wraps = tuple(state.founding.wraps.get(key_digest, {}).get(me.key, ()))
+    return OpenKey(epoch=epoch, key_digest=key_digest, wraps=wraps)
+
+
+def _merge(state: State, me: Me, offers: tuple[Offer, ...]) -> Outcome | Action | Abstain:
+    body = state.body
+    base = b"" if body is None else body.state
+    key = blocks.merge_key(state.height, base, offers)
+    if key in me.outcomes:
+        return me.outcomes[key]
+    if key in me.refused:
+        return Abstain(me.refused[key])
+    if body is not None and base not in me.states:
+        return Abstain("the merged state before this round is not at hand yet")
+    number = 0 if body is None else state.rounds.number
+    return Merge(key=key, height=state.height, round=number, base=base, offers=offers)
+
+
+def _attest(state: State, me: Me) -> list[Action]:
+    view = state.ballot.view
+    if not may_attest(state, me, view):
+        return []
+    found = content(state, me, view)
+    if isinstance(found, bytes):
+        return [Sign(Attest(height=state.height, view=view, body=body_digest(found)))]
+    return [] if found is None or isinstance(found, Abstain) else [found]
+
+
+def _commit(state: State, me: Me) -> Sign | None:
+    found = certificate(state, me)
+    if found is None or not may_commit(state, me, found[0]):
+        return None
+    view, digest, body = found
+    shown = b"" if digest in state.ballot.bodies else body
+    return Sign(Commit(height=state.height, view=view, body=digest, content=shown))
+
+
+def certificate(state: State, me: Me) -> tuple[int, bytes, bytes] | None:
+    """Return this member's highest certificate whose body it knows: view, digest and bytes."""
+    for view in sorted(state.ballot.certified, reverse=True):
+        digest = state.ballot.certified[view]
+        body = state.ballot.bodies.get(digest) or me.bodies.get(digest) or _own(state, me, view, digest)
+        if body:
+            return view, digest, body
+    return None
+
+
+def _own(state: State, me: Me, view: int, digest: bytes) -> bytes:
+    """Return the bytes with this digest if they follow from what this member merged itself."""
+    for at in {0, view} & {0, *state.ballot.opened}:
+        found = content(state, me, at)
+        if isinstance(found, bytes) and body_digest(found) == digest:
+            return found
+    return b""
+
+
+def _next(state: State, me: Me, now_ms: int) -> Sign | None:
+    height, view = state.height, state.ballot.view
+    signed = max(me.called.get(height, 0), view)
+    target = state.ballot.calls(me.key)
+    if target <= signed:
+        target = view + 1 if signed == view and _out_of_patience(state, me, now_ms) else 0
+    if not 0 < target <= VIEW_MAX or target < me.views.get(height, 0):
+        return None
+    return _call(state, me, target)
+
+
+def _out_of_patience(state: State, me: Me, now_ms: int) -> bool:
+    view = state.ballot.view
+    since = me.since.get(("view", state.height, view))
+    return since is not None and now_ms - since >= state.genesis.patience_ms << min(view, DOUBLINGS_MAX)
+
+
+def _call(state: State, me: Me, view: int) -> Sign | None:
+    found = certificate(state, me)
+    committed = max((v for h, v in me.committed if h == state.height), default=-1)
+    if committed > (-1 if found is None else found[0]):
+        return None  # the certificate that I committed to has not been read again yet: wait for it
+    body = (0, b"") if found is None else (found[0] + 1, found[2])
+    approved = state.proposals.approved(state.roster, state.key_digest) if state.last else []
+    return Sign(
+        Next(
+            height=state.height,
+            view=view,
+            certified=body[0],
+            content=body[1],
+            known=known(state, me),
+            approved=tuple(approved),
+        )
+    )
+
+
+def known(state: State, me: Me) -> tuple[bytes, ...]:
+    """Return what this member knows to be valid, ascending: contributions, or at height 0 accepts with their keys."""
+    if state.last is None:
+        bringing = state.founding.bringing()
+        return tuple(sorted(entry.digest for entry, payload in bringing if payload.key_digest in me.keys))
+    offers = state.rounds.offers.get(state.rounds.number, {})
+    return tuple(sorted(offer.digest for of_one in offers.values() for offer in of_one if state.fits(offer)))
