@@ -9,6 +9,7 @@ from swarmcell import __version__
 from swarmcell.cli import (
     demo,
     doctor,
+    engine,
     evaluate,
     identity,
     init,
@@ -59,6 +60,7 @@ app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
 app.add_typer(identity.app, name="identity")
 app.add_typer(swarm.app, name="swarm")
+app.add_typer(engine.app, name="engine")
 app.add_typer(panel.app, name="panel")
 
 

@@ -1,9 +1,218 @@
-"""`swarmcell train`."""
+"""`swarmcell train`: a site's own model, a pooled one, or a swarm's."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swarmcell.cli.common import (
+    Debug,
+    Device,
+    Force,
+    Json,
+    Quiet,
+    Seed,
+    Threads,
+    console,
+    next_command,
+    print_json,
+    say,
+)
 from swarmcell.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def train() -> None:
-    """(Being built.)"""
-    msg = "not built yet"
-    raise UsageError(msg)
+    from rich.progress import Progress
+
+    from swarmcell.workflows.train import Trained
+
+Files = Annotated[list[Path], typer.Argument(help="Prepared files; several make one pooled model.", show_default=False)]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run.  [default: the first file's stem]")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with a [study]; a swarm file will do.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off, to the very same model.")]
+Join = Annotated[Path | None, typer.Option("--join", metavar="SWARM", help="Swarm file: train with other sites.")]
+Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
+Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
+NoLocal = Annotated[bool, typer.Option("--no-local", help="In a swarm: do not fit this site's own model as well.")]
+
+
+def train(  # noqa: PLR0917 (options are arguments)
+    files: Files,
+    name: Name = None,
+    runs: Runs = Path("runs"),
+    config: Config = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    device: Device = "auto",
+    resume: Resume = False,
+    join: Join = None,
+    site: Site = None,
+    identity: Identity = None,
+    no_local: NoLocal = False,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on prepared cells: alone, pooled from several files, or in a swarm (`--join`).
+
+    The run is `runs/NAME`: `run.json`, `metrics.jsonl`, `log.txt` and the model, `local.safetensors` (alone, pooled) or
+    `merged.safetensors` (swarm). Without `--config` the labels are those of the training cells.
+
+    What if `runs/NAME` exists? Alone: the run is called NAME-2, unless `--resume` goes on with it or `--force`
+    replaces it. With `--join`: a run of this site alone gets the merged model beside its own, a run in the same swarm
+    goes on by itself, and beside a run in another swarm it is called NAME-2. In a swarm this site's own model is
+    fitted at the end, by the same rules, so that `evaluate` can compare.
+
+    Example: `swarmcell train site-a.h5ad --join swarm.toml`
+    """
+    from swarmcell.workflows import train as workflow
+
+    options = workflow.Options(seed=seed, threads=threads, device=device)
+    chosen = name or files[0].stem
+    _check_options(join, config=config, site=site, identity=identity, force=force, no_local=no_local)
+    again = ["swarmcell train", *map(str, files), *(["--name", name] if name else [])]
+    try:
+        with _progress() as progress:
+            if join is not None:
+                made = _in_swarm(files, join, site, identity, chosen, runs, options, _observer(progress), not no_local)
+            else:
+                made = workflow.train_alone(
+                    files,
+                    runs=runs,
+                    name=chosen,
+                    study=_study(config),
+                    options=options,
+                    observer=_observer(progress),
+                    resume=resume,
+                    force=force,
+                )
+    except KeyboardInterrupt:
+        how = ["--join", str(join)] if join else [*(["--config", str(config)] if config else []), "--resume"]
+        say("interrupted; the run can go on:")
+        next_command(" ".join([*again, *how]))
+        raise
+    _end(made, files, as_json=json)
+
+
+def _check_options(
+    join: Path | None,
+    *,
+    config: Path | None,
+    site: Path | None,
+    identity: str | None,
+    force: bool,
+    no_local: bool,
+) -> None:
+    if join is None and (site or identity or no_local):
+        msg = "--site, --identity and --no-local belong to a swarm: give its file with --join."
+        raise UsageError(msg)
+    if join is not None and (config or force):
+        msg = "--config and --force do not go with --join: the swarm file holds the rules, and its ledger is kept."
+        raise UsageError(msg)
+
+
+def _study(config: Path | None) -> Any:  # noqa: ANN401 (model.study.Study, which is not imported here)
+    from swarmcell.workflows.rules import read_study
+
+    return read_study(config) if config else None
+
+
+def _in_swarm(  # noqa: PLR0917 (options are arguments)
+    files: list[Path],
+    join: Path,
+    site: Path | None,
+    identity: str | None,
+    name: str,
+    runs: Path,
+    options: Any,  # noqa: ANN401
+    observer: "Callable[[str, dict[str, Any]], None]",
+    fit_local: bool,
+) -> "Trained":
+    from swarmcell.workflows import train as workflow
+    from swarmcell.workflows.join import take_seat
+
+    seat = take_seat(join, identity=identity, site_file=site, cells_of=workflow.sites_of(files))
+    return workflow.train_in_swarm(
+        files, seat=seat, runs=runs, name=name, options=options, observer=observer, fit_local=fit_local
+    )
+
+
+def _progress() -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<16}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    return Progress(*columns, TimeElapsedColumn(), console=console())
+
+
+def _observer(progress: "Progress") -> "Callable[[str, dict[str, Any]], None]":
+    """Return an observer that shows a bar per stage, and prints what else is said."""
+    tasks: dict[str, Any] = {}
+
+    def bar(facts: dict[str, Any], rounds_max: int) -> None:
+        key = f"{facts.get('model', 'swarm')}: {facts['stage']}"
+        if key not in tasks:
+            tasks[key] = progress.add_task(key, total=max(rounds_max, 1), said="")
+        progress.update(tasks[key], completed=facts["stage_round"], said=_said(facts))
+
+    def tell(event: str, facts: dict[str, Any]) -> None:
+        if event == "round":
+            bar(facts, facts["rounds_max"])
+        elif event == "block":
+            progress.console.print(_block(facts))
+        elif event == "stage_ended":
+            progress.console.print(f"{facts['stage']}: {facts['rounds']} rounds, best {facts['best_round']}")
+        elif event in _SHOWN:
+            progress.console.print(_SHOWN[event].format(**facts))
+        elif event == "waiting":
+            progress.console.print(f"waiting: {facts['why']} ({', '.join(facts['who'])}; {facts['since_s']:.0f} s)")
+
+    return tell
+
+
+_SHOWN = {
+    "started": "{run}: {n_cells} training cells of {n_donors} donors",
+    "note": "[bold yellow]note[/bold yellow] {text}",
+    "abstains": "abstains: {why}",
+    "engine_away": "the engine cannot be reached: {why}",
+    "engine_mended": "{what}",
+    "resumed": "the swarm goes on",
+    "model": "{model} model: {path}",
+}
+
+
+def _said(facts: dict[str, Any]) -> str:
+    if "validation_loss" not in facts:
+        return f"round {facts['stage_round']}"
+    loss, accuracy = facts["validation_loss"], facts["validation_accuracy"]
+    return f"round {facts['stage_round']}  validation loss {loss:.3f}  accuracy {accuracy:.3f}"
+
+
+def _block(facts: dict[str, Any]) -> str:
+    about = facts["about"]
+    text = f"block {facts['height']}: {about.get('stage', facts['kind'])} round {about.get('stage_round', 0)}"
+    text += f", {len(facts['included'])} update(s), state {facts['state'][:12]}"
+    if n := about.get("validation_n"):
+        text += f", validation accuracy {about['validation_correct'] / n:.3f}"
+    for name, reason in facts["left_out"].items():
+        text += f"\n  left out: {name}: {reason}"
+    return text
+
+
+def _end(made: "Trained", files: list[Path], *, as_json: bool) -> None:
+    from rich.table import Table
+
+    from swarmcell.workflows.train import card_rows
+
+    if as_json:
+        models = {name: str(path) for name, path in made.models.items()}
+        print_json({"run": str(made.run), "models": models, "cards": made.cards, "notes": list(made.notes)})
+    for model, card in made.cards.items():
+        table = Table("stage", "trained on", title=f"{model} model, digest {card['digest'][:16]}")
+        for row in card_rows(card):
+            table.add_row(*row)
+        console().print(table)
+    best = made.models.get("merged") or made.models["local"]
+    next_command(f"swarmcell evaluate {best} {' '.join(map(str, files))}")

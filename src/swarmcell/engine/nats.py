@@ -7,6 +7,7 @@ life travel beside the log and are never stored. A server that this site does no
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -61,29 +62,30 @@ class NatsLog:
         if any(len(raw) > ENTRY_BYTES_MAX for raw in entries):
             msg = f"an entry of {max(map(len, entries))} bytes is over the limit of {ENTRY_BYTES_MAX}"
             raise EngineError(msg)
-        await self._open()
-        return await self._stream.publish(entries)
+        async with self._opened():
+            return await self._stream.publish(entries)
 
     async def read(self, start: int, limit: int = READ_ENTRIES_MAX) -> list[tuple[int, bytes]]:
         """Return entries from a position on; see `Log.read`."""
-        await self._open()
-        if limit == 1:
-            return await self._stream.get(start)
-        return await nats_pull.read(self._connection, self._stream, start, limit)
+        async with self._opened():
+            if limit == 1:
+                return await self._stream.get(start)
+            return await nats_pull.read(self._connection, self._stream, start, limit)
 
     async def follow(self, start: int) -> AsyncIterator[list[tuple[int, bytes]]]:
         """Yield batches for ever; see `Log.follow`."""
-        await self._open()
-        following = nats_pull.follow(self._connection, self._stream, start)
-        try:
-            async for batch in following:
-                yield batch
-        finally:
-            await following.aclose()  # type: ignore[attr-defined]
+        async with self._opened():
+            following = nats_pull.follow(self._connection, self._stream, start)
+            try:
+                async for batch in following:
+                    yield batch
+            finally:
+                await following.aclose()  # type: ignore[attr-defined]
 
     async def trim(self, below: int) -> None:
         """Forget entries below a position; see `Log.trim`."""
-        await self._stream.purge(below)
+        async with self._opened():
+            await self._stream.purge(below)
 
     async def announce(self, author: bytes, content: bytes) -> None:
         """Tell all who listen now; see `Log.announce`."""
@@ -114,12 +116,18 @@ class NatsLog:
         """Close the connection; see `Log.close`."""
         await self._connection.close()
 
-    async def _open(self) -> None:
-        """See once that the stream is there and is what it should be."""
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        """See that the stream is there and is what it should be: at first, and after every trouble."""
         async with self._opening:
             if not self._is_opened:
                 await self._stream.info()
                 self._is_opened = True
+        try:
+            yield
+        except EngineError:
+            self._is_opened = False
+            raise
 
     # -- signs of life -----------------------------------------------------------------------------------------------
 

@@ -92,9 +92,9 @@ class Connection:
         refusal.cancel()
         if dialling.done() and dialling.exception() is None:
             return client
-        dialling.cancel()
-        with contextlib.suppress(asyncio.CancelledError, *Unsettled):
-            await dialling
+        while not dialling.done():  # the client swallows a cancellation now and then
+            dialling.cancel()
+            await asyncio.wait({dialling}, timeout=0.1)
         await _end(client)
         raise self._unreachable(refused=refused.is_set())
 
@@ -118,7 +118,8 @@ class Connection:
 
     def _unreachable(self, *, refused: bool) -> EngineError:
         what = "refuses this site" if refused else "cannot be reached"
-        last = f" ({self._heard})" if self._heard else ""
+        heard = "Authorization Violation" if refused else self._heard
+        last = f" ({heard})" if heard else ""
         remedy = (
             "Ask its hospitals to add this site's card: swarmcell engine config --member"
             if refused

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 from swarmcell.engine.log import READ_ENTRIES_MAX
-from swarmcell.engine.nats_connection import Connection, Unsettled
-from swarmcell.engine.nats_stream import API, Stream
+from swarmcell.engine.nats_connection import ApiError, Connection, Unsettled
+from swarmcell.engine.nats_stream import API, Stream, refuse_lost
 from swarmcell.errors import EngineError
 
 READ_BYTES_MAX = 16 * 1024 * 1024
@@ -61,7 +61,11 @@ class Puller:
             "inactive_threshold": _FORGET_AFTER_S * _SECOND_NS,
         }
         content = {"stream_name": self._stream.name, "config": rules}
-        return await self._connection.ask(f"{API}.CONSUMER.CREATE.{self._stream.name}", content, wait_s=wait_s)
+        try:
+            return await self._connection.ask(f"{API}.CONSUMER.CREATE.{self._stream.name}", content, wait_s=wait_s)
+        except ApiError as error:
+            refuse_lost(error)
+            raise
 
     async def ask(self, count: int, *, wait: bool) -> None:
         """Ask for a batch; with `wait`, also for what is yet to come."""

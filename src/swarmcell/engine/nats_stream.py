@@ -138,6 +138,7 @@ class Stream:
             try:
                 answer = await self._connection.ask(f"{API}.STREAM.MSG.GET.{self.name}", content, wait_s=wait_s)
             except ApiError as error:
+                refuse_lost(error)
                 if error.code != _MESSAGE_MISSING:
                     raise
                 return []
@@ -155,6 +156,13 @@ class Stream:
         await self._connection.insist(
             "trim the log", lambda wait_s: self._connection.ask(subject, {"seq": sequence}, wait_s=wait_s)
         )
+
+
+def refuse_lost(error: ApiError) -> None:
+    """Raise `EngineError` if what is wrong is that there is no stream any more: no waiting mends that."""
+    if error.code == _STREAM_MISSING:
+        msg = "the engine no longer has the swarm's stream: what it held is lost there"
+        raise EngineError(msg) from error
 
 
 def _windows(entries: Sequence[bytes]) -> list[list[bytes]]:

@@ -242,6 +242,20 @@ def version(binary: Path) -> tuple[int, int, int]:
     return int(numbers[1]), int(numbers[2]), int(numbers[3])
 
 
+def refuse_unfit(binary: Path, server_file: Path) -> None:
+    """Let nats-server itself check a configuration.
+
+    Raises
+    ------
+    ConfigError
+        If it refuses.
+    """
+    made = subprocess.run([binary, "-t", "-c", server_file], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    if made.returncode:
+        msg = f"{server_file}: nats-server refuses it ({made.stderr.strip()}). Write it anew: swarmcell engine config"
+        raise ConfigError(msg)
+
+
 def durability(found: Sequence[int]) -> str:
     """Return the part of the configuration that makes a server of this version flush before it acknowledges."""
     if tuple(found[:2]) >= ALWAYS_SYNC_SINCE:

@@ -65,7 +65,8 @@ def fedavg(state: MergedState, updates: Sequence[Update]) -> dict[str, Array]:
 
 def _keep_best(state: MergedState, score: Score) -> MergedState:
     if not score.n:
-        return state
+        return replace(state, last=None)
+    state = replace(state, last=score)
     if state.best is None or score.better_than(state.best):
         kept = replace(state, best=score, best_round=state.stage_round, bad_rounds=0)
         return kept.with_group("best", state.group("now"))

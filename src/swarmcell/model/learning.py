@@ -107,8 +107,7 @@ class Learner:
 
     def describe(self, state: bytes) -> dict[str, str | int]:
         """Say what `state` is: stage, phase, rounds."""
-        now = from_bytes(state)
-        return {"stage": now.stage, "phase": now.phase, "round": now.round, "stage_round": now.stage_round}
+        return describe(from_bytes(state))
 
     def _slots(self, state: MergedState) -> dict[str, Slot]:
         if state.stage == FEATURES:
@@ -197,6 +196,16 @@ class Learner:
         return self._samples
 
 
+def describe(state: MergedState) -> dict[str, str | int]:
+    """Return stage, phase and rounds, and the newest swarm-wide validation where there is one (integers)."""
+    said: dict[str, str | int] = {"stage": state.stage, "phase": state.phase}
+    said |= {"round": state.round, "stage_round": state.stage_round}
+    if state.last is not None:
+        said |= {"validation_n": state.last.n, "validation_correct": state.last.correct}
+        said["validation_nll"] = state.last.nll
+    return said
+
+
 def _predicted(state: MergedState, X: Array) -> Array:
     parameters = to_floats(state.group(CELL))
     scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
@@ -243,7 +252,8 @@ def check_floors(study: Study, cells: TrainingCells, *, who: str) -> None:
     if cells.n_donors >= floors.donors and cells.n_cells >= floors.cells:
         return
     msg = (
-        f"{who}: {cells.n_cells} training cells of {cells.n_donors} donor(s); the floors are {floors.cells} "
-        f"cells and {floors.donors} donors, below which a site publishes no sum. Add donors, or train alone (without --join)."
+        f"{who}: {cells.n_cells} training cells of {cells.n_donors} donor(s); the study's floors are "
+        f"{floors.cells} cells and {floors.donors} donors, and a site below them publishes nothing. "
+        "Add donors, or train alone (without --join)."
     )
     raise CellsError(msg)

@@ -79,7 +79,7 @@ def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Map
     ended = replace(ended, arrays={**ended.arrays, **{prefix + name: array for name, array in arrays.items()}})
     later = study.stages[study.stages.index(state.stage) + 1 :]
     if not later:
-        return replace(ended, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None)
+        return replace(ended, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None, last=None)
     return open_stage(ended, study, later[0])
 
 
@@ -93,7 +93,7 @@ def open_stage(state: MergedState, study: Study, stage: str) -> MergedState:
             f"({', '.join(present) or 'none'}), expected at least 2 of {', '.join(labels(study, stage))}."
         )
         return fail(state, text)
-    fresh = replace(state, stage=stage, stage_round=0, bad_rounds=0, best_round=0, best=None)
+    fresh = replace(state, stage=stage, stage_round=0, bad_rounds=0, best_round=0, best=None, last=None)
     if stage == PATIENT:
         return replace(fresh, phase="statistics")
     return start_fit(fresh, study)
@@ -110,7 +110,7 @@ def start_fit(state: MergedState, study: Study) -> MergedState:
 
 def fail(state: MergedState, text: str) -> MergedState:
     """Return the state of a study that cannot go on."""
-    ended = replace(state, stage=DONE, phase=DONE, best=None, failure=text)
+    ended = replace(state, stage=DONE, phase=DONE, best=None, last=None, failure=text)
     for prefix in _RUNNING:
         ended = ended.with_group(prefix, {})
     return ended

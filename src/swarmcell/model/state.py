@@ -88,6 +88,8 @@ class MergedState:
         Rounds of fitting that the running stage has merged.
     bad_rounds
         Rounds since the best score.
+    best, last
+        Score of the best parameters of the running stage, and of the newest that were judged.
     """
 
     rules: str
@@ -98,6 +100,7 @@ class MergedState:
     bad_rounds: int = 0
     best_round: int = 0
     best: Score | None = None
+    last: Score | None = None
     results: Mapping[str, StageResult] = field(default_factory=dict)
     failure: str = ""
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -142,8 +145,9 @@ def digest(raw: bytes) -> str:
 
 def header(state: MergedState) -> dict[str, Any]:
     """Return everything of `state` but its arrays, as plain integers, texts and mappings (no `None`)."""
-    fields = {name: value for name, value in vars(state).items() if name not in ("arrays", "results", "best")}
+    fields = {name: value for name, value in vars(state).items() if name not in ("arrays", "results", "best", "last")}
     fields["best"] = {} if state.best is None else asdict(state.best)
+    fields["last"] = {} if state.last is None else asdict(state.last)
     fields["results"] = {name: _plain(result) for name, result in state.results.items()}
     return {"format": FORMAT, **fields}
 
@@ -161,10 +165,11 @@ def from_header(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> Merge
         msg = f"a merged state of format {fields.get('format')!r}; this version reads {FORMAT}. Update swarmcell."
         raise MergeError(msg)
     try:
-        best, results = rest.pop("best"), rest.pop("results")
+        best, last, results = rest.pop("best"), rest.pop("last"), rest.pop("results")
         state = MergedState(
             **rest,
             best=Score(**best) if best else None,
+            last=Score(**last) if last else None,
             results={name: _result(value) for name, value in results.items()},
             arrays=dict(arrays),
         )

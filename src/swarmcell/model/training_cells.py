@@ -36,8 +36,8 @@ class TrainingCells:
         Whether a cell's donor is for inner validation, shape `(n_obs,)`.
     sample_condition, sample_validation
         The same of each sample, shape `(n_samples,)`.
-    n_donors
-        Training donors, those for inner validation included.
+    donors
+        Training donors as `site/name`, sorted, those for inner validation included. Never leaves the site.
     notes
         What a reader of the result must know.
     """
@@ -51,13 +51,23 @@ class TrainingCells:
     validation: npt.NDArray[np.bool_]
     sample_condition: Codes
     sample_validation: npt.NDArray[np.bool_]
-    n_donors: int
+    donors: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def n_cells(self) -> int:
         """Number of training cells."""
         return int(self.X.shape[0])
+
+    @property
+    def n_donors(self) -> int:
+        """Number of training donors."""
+        return len(self.donors)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sites that the cells are from, sorted."""
+        return tuple(sorted({donor.partition("/")[0] for donor in self.donors}))
 
     @property
     def n_samples(self) -> int:
@@ -109,7 +119,7 @@ def gather(
         validation=validation,
         sample_condition=condition[first],
         sample_validation=validation[first],
-        n_donors=who.nunique(),
+        donors=tuple(sorted(str(key).replace("\x1f", "/") for key in who.unique())),
         notes=tuple(notes),
     )
 

@@ -6,6 +6,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from swarmcell.report.events_table import events_summary
+
 DONORS_SHOWN = 40
 
 
@@ -15,6 +17,8 @@ def preprocess_summary(summary: dict[str, Any]) -> Group:
     parts: list[Any] = [Text(_headline(summary))]
     if "by_donor" in qc:
         parts += [_cells(qc, set(summary["held_out_donors"])), Text(_genes(qc["genes"]))]
+    elif "donors" in qc:
+        parts += events_summary(qc)
     parts += [Text(f"note: {note}") for note in summary["notes"]]
     return Group(*parts)
 

@@ -28,8 +28,8 @@ def digest(domain: bytes, content: bytes) -> bytes:
     return hashlib.sha256(domain + content).digest()
 
 
-def encode(value: Plain) -> bytes:
-    """Encode a plain value.
+def encode(value: Plain, *, bytes_max: int = BYTES_MAX) -> bytes:
+    """Encode a plain value of at most `bytes_max` bytes.
 
     Raises
     ------
@@ -39,22 +39,22 @@ def encode(value: Plain) -> bytes:
     parts: list[bytes] = []
     _write(value, parts, DEPTH_MAX)
     content = b"".join(parts)
-    if len(content) > BYTES_MAX:
-        msg = f"{len(content)} bytes, at most {BYTES_MAX} fit into one entry"
+    if len(content) > bytes_max:
+        msg = f"{len(content)} bytes, at most {bytes_max} fit here"
         raise EncodingError(msg)
     return content
 
 
-def decode(content: bytes) -> Plain:
-    """Decode canonical bytes.
+def decode(content: bytes, *, bytes_max: int = BYTES_MAX) -> Plain:
+    """Decode canonical bytes, at most `bytes_max` of them.
 
     Raises
     ------
     EncodingError
         If the bytes are too many, truncated, followed by others, not canonical, or of a type that is not allowed.
     """
-    if len(content) > BYTES_MAX:
-        msg = f"{len(content)} bytes, at most {BYTES_MAX} expected"
+    if len(content) > bytes_max:
+        msg = f"{len(content)} bytes, at most {bytes_max} expected"
         raise EncodingError(msg)
     value, end = _read(content, 0, DEPTH_MAX)
     if end != len(content):

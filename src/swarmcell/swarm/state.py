@@ -121,7 +121,6 @@ class State:
         self.ignored: Counter[str] = Counter()
         self.halted = ""
         self.position = 0
-        self.at_boundary = True
         self.reread = False
         self._verify = verify
         self._ahead_of: Counter[bytes] = Counter()
@@ -199,7 +198,6 @@ class State:
 
     def _admit(self, position: int, entry: Entry) -> Applied:
         self.position = max(self.position, position)
-        self.at_boundary = False
         self.chains.record(entry)
         reason = self._take(position, entry)
         if reason:
@@ -249,9 +247,14 @@ class State:
         if self._ahead_of[entry.author] >= AHEAD_PER_AUTHOR_MAX:
             self.reread = True
             return "ahead"
-        self._ahead_of[entry.author] += 1
-        self.ahead.setdefault(height, []).append((position, entry))
+        self.expect(position, entry)
         return ""
+
+    def expect(self, position: int, entry: Entry) -> None:
+        """Keep a vote for a height that is not open yet."""
+        if isinstance(entry.payload, Attest | Commit | Next):
+            self._ahead_of[entry.author] += 1
+            self.ahead.setdefault(entry.payload.height, []).append((position, entry))
 
     def _chunk(self, position: int, author: bytes, content: bytes) -> str:
         for offer in self.rounds.add_chunk(author, hashlib.sha256(content).digest(), position):
@@ -338,7 +341,6 @@ class State:
 
     def open(self) -> None:
         """Set up the open height from what is known of it already."""
-        self.at_boundary = True
         self.candidate = None
         self.ballot = Ballot(self.height, self.roster)
         for _, entry in self.ahead.pop(self.height, ()):

@@ -39,6 +39,8 @@ class Ballot:
         First counted `next` per author, by view.
     bodies
         Body bytes that votes carried, by digest.
+    kept
+        The votes that counted, in the order in which they were read.
     opened
         The first quorum of nexts of a view, in the order in which they counted here.
     """
@@ -54,6 +56,7 @@ class Ballot:
         self.opened: dict[int, tuple[Next, ...]] = {}
         self.certified: dict[int, bytes] = {}
         self.final: Final | None = None
+        self.kept: list[Entry] = []
         self._unproven: list[tuple[bytes, Next]] = []
         self._cast: dict[tuple[bytes, str, int], int] = {}
         self._shown: dict[bytes, int] = {}
@@ -71,6 +74,7 @@ class Ballot:
         if fault := self._fault(vote) or self._show(entry.author, vote):
             return fault
         self._cast[cast] = self._cast.get(cast, 0) + 1
+        self.kept.append(entry)
         match vote:
             case Attest():
                 self._attest(entry.author, vote)

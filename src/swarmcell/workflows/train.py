@@ -1,0 +1,412 @@
+"""`train`: a site's own model, a pooled one of several files, or a swarm's.
+
+Rules: alone and in a swarm the same two calls learn (`model/learning.py`), so what differs is only who contributes. A
+run that is cut off goes on from its last merged state to the model that it would have made.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import file_digest
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarmcell import __version__
+from swarmcell.cells.schema import read_prepared
+from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
+from swarmcell.model import released
+from swarmcell.model.learning import Learner, check_floors
+from swarmcell.model.stages import CELL, FEATURES, rule_of
+from swarmcell.model.state import MergedState, Score, from_bytes
+from swarmcell.model.study import Study, rules_digest
+from swarmcell.model.training_cells import TrainingCells, gather
+from swarmcell.workflows.rules import learnable, study_alone
+from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_swarm
+from swarmcell.workflows.task import SiteTask
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from swarmcell.swarm.state import Block
+    from swarmcell.workflows.join import Seat
+
+Observer = Callable[[str, dict[str, Any]], None]
+Sources = Sequence[tuple[str, "AnnData"]]
+_PACKAGES = ("anndata", "numpy", "scipy", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run computes; none of it changes what is learnt, but for the seed.
+
+    Attributes
+    ----------
+    seed
+        Of the order of batches (and, without a config, of the whole study).
+    threads
+        0 takes all.
+    device
+        `auto`, `cpu` or `cuda`.
+    """
+
+    seed: int = 0
+    threads: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run made.
+
+    Attributes
+    ----------
+    run
+        Its folder.
+    models
+        File of each model: `local`, `merged`.
+    cards
+        What each says of itself, its digest included.
+    notes
+        What a reader must know.
+    """
+
+    run: Path
+    models: dict[str, Path]
+    cards: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+
+def train_alone(
+    prepared: Sequence[Path],
+    *,
+    runs: Path,
+    name: str,
+    study: Study | None,
+    options: Options,
+    observer: Observer,
+    resume: bool = False,
+    force: bool = False,
+) -> Trained:
+    """Train on these files only: one is a site's local model, several are the pooled one.
+
+    Parameters
+    ----------
+    prepared
+        Files that `preprocess` wrote.
+    runs, name
+        The run is `runs/name`; see `run_folder.choose_alone` for what stands there already.
+    study
+        Rules; without them the defaults, with the labels that the training cells have.
+    observer
+        Called with an event's name and what it carries: `started`, `note`, `round`, `stage_ended`, `model`.
+
+    Raises
+    ------
+    SwarmcellError
+        The branch that fits, before anything is written where that is possible.
+    """
+    sources = _read(prepared)
+    whole = study_alone(study, sources, seed=options.seed)
+    cells = _gather(sources, whole)
+    sources.clear()  # the counts are no longer needed: memory
+    folder = choose_alone(runs, name, resume=resume, force=force)
+    if resume:
+        options = _stored_options(folder, options)
+    plan, notes = learnable(whole, cells)
+    settings = _settings("local", prepared, plan, cells, options)
+    if resume:
+        _check_same(folder, settings)
+    folder.make()
+    folder.write_settings(settings)
+    noted = _tell_start(folder, observer, cells, plan, [*notes, *cells.notes])
+    model = _fit_alone(folder, plan, cells, options, observer)
+    return Trained(run=folder.path, models={"local": folder.local}, cards={"local": _card(model)}, notes=noted)
+
+
+def train_in_swarm(
+    prepared: Sequence[Path],
+    *,
+    seat: "Seat",
+    runs: Path,
+    name: str,
+    options: Options,
+    observer: Observer,
+    fit_local: bool = True,
+) -> Trained:
+    """Train in a swarm with other sites; then this site's own model by the same rules, for comparison.
+
+    Parameters
+    ----------
+    seat
+        The place in the swarm (`workflows.join.take_seat`).
+    fit_local
+        Whether to fit this site's own model as well.
+
+    Raises
+    ------
+    SwarmcellError
+        The branch that fits; every check of the site's own cells runs before the first entry is signed.
+    """
+    from swarmcell.workflows import join  # noqa: PLC0415 (the peer's parts are not needed alone)
+
+    study = seat.swarm.study
+    sources = _read(prepared)
+    cells = _gather(sources, study)
+    sources.clear()
+    check_floors(study, cells, who=", ".join(path.name for path in prepared))
+    task = SiteTask(study, cells, seed=options.seed, threads=options.threads, device=options.device)
+    folder = choose_in_swarm(runs, name, swarm=seat.swarm.digest)
+    folder.make()
+    settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
+    folder.write_settings(settings)
+    noted = _tell_start(folder, observer, cells, study, list(cells.notes))
+    ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer))
+    if ended.failure:
+        msg = f"the swarm's study ended without a model: {ended.failure}"
+        raise SwarmError(msg)
+    merged = _release_merged(folder, ended, study, cells, seat.swarm.digest)
+    observer("model", {"model": "merged", "path": str(folder.merged), "card": _card(merged)})
+    models, cards = {"merged": folder.merged}, {"merged": _card(merged)}
+    if fit_local:
+        local, more = _local_beside(folder, study, cells, options, observer)
+        noted += more
+        if local is not None:
+            models["local"], cards["local"] = folder.local, _card(local)
+    return Trained(run=folder.path, models=models, cards=cards, notes=noted)
+
+
+def _read(prepared: Sequence[Path]) -> list[tuple[str, "AnnData"]]:
+    if not prepared:
+        msg = "no prepared file is given. Make one with: swarmcell preprocess."
+        raise UsageError(msg)
+    sources = []
+    for path in prepared:
+        adata = read_prepared(path)
+        for layer in list(adata.layers):
+            del adata.layers[layer]
+        sources.append((path.name, adata))
+    return sources
+
+
+def _gather(sources: Sources, study: Study) -> TrainingCells:
+    return gather(sources, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
+
+
+def _settings(
+    kind: str, prepared: Sequence[Path], study: Study, cells: TrainingCells, options: Options
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "inputs": [{"file": str(path), "sha256": _digest(path)} for path in prepared],
+        "study": asdict(study),
+        "rules": rules_digest(study),
+        **asdict(options),
+        "n_cells": cells.n_cells,
+        "n_donors": cells.n_donors,
+        "n_samples": cells.n_samples,
+        "train_donors": list(cells.donors),
+        "versions": {"swarmcell": __version__, **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def _stored_options(folder: RunFolder, options: Options) -> Options:
+    """Return the options that the run began with: other threads or another device would change bits."""
+    stored = folder.settings()
+    if options.seed not in (0, stored["seed"]):
+        msg = f"--seed {options.seed}: the run {folder.path} began with {stored['seed']}. Resume it without --seed."
+        raise UsageError(msg)
+    return Options(seed=stored["seed"], threads=stored["threads"], device=stored["device"])
+
+
+def _check_same(folder: RunFolder, settings: dict[str, Any]) -> None:
+    stored = folder.settings()
+    for key, what in (("rules", "study"), ("inputs", "prepared files")):
+        mine, other = settings[key], stored.get(key)
+        if key == "inputs":
+            mine, other = [i["sha256"] for i in mine], [i["sha256"] for i in other or []]
+        if mine != other:
+            msg = f"--resume: the run {folder.path} began with another {what}. Give the same, or another --name."
+            raise UsageError(msg)
+
+
+def _tell_start(
+    folder: RunFolder, observer: Observer, cells: TrainingCells, study: Study, notes: list[str]
+) -> tuple[str, ...]:
+    facts = {"n_cells": cells.n_cells, "n_donors": cells.n_donors, "n_samples": cells.n_samples}
+    observer("started", {"run": str(folder.path), "stages": list(study.stages), **facts})
+    folder.log(f"started: {facts}")
+    for note in notes:
+        observer("note", {"text": note})
+        folder.log(f"note: {note}")
+    return tuple(notes)
+
+
+def _fit_alone(
+    folder: RunFolder, study: Study, cells: TrainingCells, options: Options, observer: Observer
+) -> released.TrainedModel:
+    learner = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device)
+    raw = _where_it_was(folder, study, learner)
+    stop = threading.Event()
+    while not (state := from_bytes(raw)).finished:
+        begun_s = time.perf_counter()
+        contribution = learner.contribute(raw, stop)
+        outcome = learner.merge(raw, [contribution] if contribution is not None else [])
+        if outcome.left_out:
+            msg = f"this site's own update cannot be merged: {outcome.left_out[0]}."
+            raise ModelError(msg)
+        raw = outcome.state
+        _after_round(folder, study, state, from_bytes(raw), time.perf_counter() - begun_s, observer)
+        folder.save_checkpoint(raw)
+    if state.failure:
+        raise CellsError(state.failure)
+    model = _release(folder.local, state, study, cells, {"trained": "pooled" if len(cells.sites) > 1 else "local"})
+    folder.drop_checkpoint()
+    observer("model", {"model": "local", "path": str(folder.local), "card": _card(model)})
+    return model
+
+
+def _where_it_was(folder: RunFolder, study: Study, learner: Learner) -> bytes:
+    raw = folder.checkpoint()
+    if raw is None or from_bytes(raw).rules != rules_digest(study):
+        raw = learner.start()
+    folder.cut_metrics("local", after_round=from_bytes(raw).round)
+    return raw
+
+
+def _after_round(
+    folder: RunFolder, study: Study, before: MergedState, after: MergedState, seconds: float, observer: Observer
+) -> None:
+    row = _row("local", before.stage, after, seconds)
+    folder.add_metrics(row)
+    rounds_max = 1 if before.stage == FEATURES else rule_of(study, before.stage).rounds_max
+    observer("round", row | {"rounds_max": rounds_max})
+    if after.stage != before.stage and not after.failure:
+        result = after.results[before.stage]
+        observer("stage_ended", {"stage": before.stage, "rounds": result.rounds, "best_round": result.best_round})
+        folder.log(f"stage {before.stage} ended after {result.rounds} rounds; best: {result.best_round}")
+
+
+def _row(model: str, stage: str, after: MergedState, seconds: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": model, "stage": stage, "round": after.round, "stage_round": after.stage_round}
+    row["seconds"] = round(seconds, 4)
+    if after.stage != stage and stage in after.results:
+        row["stage_round"] = after.results[stage].rounds
+    return row | _score(after.last)
+
+
+def _score(score: Score | None) -> dict[str, Any]:
+    """Return the newest swarm-wide validation: of the parameters that the round started from."""
+    if score is None or not score.n:
+        return {}
+    return {"validation_n": score.n, "validation_loss": score.loss, "validation_accuracy": score.accuracy}
+
+
+def _release(
+    path: Path, state: MergedState, study: Study, cells: TrainingCells, card: dict[str, Any]
+) -> released.TrainedModel:
+    facts = {"sites": list(cells.sites), "floors": asdict(study.floors), **card}
+    model = released.assemble(state, study, cells.feature_ids, facts)
+    released.save(model, path, force=True)
+    return model
+
+
+def _release_merged(
+    folder: RunFolder,
+    ended: Any,
+    study: Study,
+    cells: TrainingCells,
+    swarm: str,
+) -> released.TrainedModel:
+    names = sorted({site for block in ended.blocks for site in _included(block)})
+    state = from_bytes(ended.state)
+    return _release(folder.merged, state, study, cells, {"trained": "swarm", "sites": names, "swarm": swarm})
+
+
+def _included(block: "Block") -> list[str]:
+    roster = {standing.member.signing_key: standing.member.name for standing in block.body.roster}
+    return [roster[author] for author, _ in block.body.included if author in roster]
+
+
+def _local_beside(
+    folder: RunFolder, study: Study, cells: TrainingCells, options: Options, observer: Observer
+) -> tuple[released.TrainedModel | None, tuple[str, ...]]:
+    """Fit this site's own model by the swarm's rules, unless it is there already or cannot be fitted."""
+    try:
+        own, notes = learnable(study, cells)
+    except CellsError as error:
+        notes = [f"no local model: {error}"]
+        observer("note", {"text": notes[0]})
+        return None, tuple(notes)
+    notes = [f"local model: {note}" for note in notes]
+    for note in notes:
+        observer("note", {"text": note})
+    if folder.local.is_file() and (found := released.load(folder.local)).study == own:
+        return found, tuple(notes)
+    return _fit_alone(folder, own, cells, replace(options), observer), tuple(notes)
+
+
+def _recording(folder: RunFolder, observer: Observer) -> Observer:
+    """Return an observer that also writes a swarm's rounds to `metrics.jsonl` and its events to `log.txt`."""
+    begun_s = time.perf_counter()
+
+    def tell(event: str, facts: dict[str, Any]) -> None:
+        nonlocal begun_s
+        if event == "block" and facts.get("kind") == "merge":
+            about = dict(facts["about"])
+            row = {"model": "merged", "seconds": round(time.perf_counter() - begun_s, 4), **_of_block(about)}
+            folder.add_metrics(row | {"sites": facts["included"]})
+            begun_s = time.perf_counter()
+        folder.log(f"{event}: {facts}")
+        observer(event, facts)
+
+    return tell
+
+
+def _of_block(about: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {key: about[key] for key in ("stage", "phase", "round", "stage_round") if key in about}
+    if not about.get("validation_n"):
+        return row
+    score = Score(n=about["validation_n"], correct=about["validation_correct"], nll=about["validation_nll"])
+    return row | _score(score)
+
+
+def card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a card says of its stages, for a table: stage, and rounds with validation."""
+    rows = []
+    for stage in (FEATURES, CELL, "patient"):
+        if stage not in card["stages"]:
+            continue
+        facts = card["stages"][stage]
+        text = f"{facts['n_cells']} cells, {facts['n_donors']} donors, {facts['sites']} site(s)"
+        if stage != FEATURES:
+            text += f"; best of {facts['rounds']} rounds: {facts['best_round']}"
+        if "validation_loss" in facts:
+            text += f"; inner validation: loss {facts['validation_loss']:.3f}, "
+            text += f"accuracy {facts['validation_accuracy']:.3f} on {facts['validation_n']}"
+        rows.append((stage, text))
+    return rows
+
+
+def _card(model: released.TrainedModel) -> dict[str, Any]:
+    return {"digest": model.digest, **model.card}
+
+
+def sites_of(prepared: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of the sites whose cells the files hold, sorted.
+
+    Raises
+    ------
+    InputError, CellsError
+        If a file is missing or not prepared.
+    """
+    found: set[str] = set()
+    for path in prepared:
+        found.update(map(str, read_prepared(path).obs["site"].astype(str).unique()))
+    return tuple(sorted(found))
