@@ -2,7 +2,8 @@
 
 Theory of operation: the loop reads batches from the engine (`feed`), applies each entry to `State`, stores it in the
 ledger, and then asks `decide`. Short actions (sign, resend) are done at once; long ones (train, merge, open) run in
-threads, each once, and tell `Me` when they are done. `State` and `Me` are touched by the loop only.
+threads, each once, and tell `Me` when they are done. `State` and `Me` are touched by the loop only; nothing is decided
+between applying an entry and storing it, so whatever an action names can be read from the ledger.
 
 Rules: nothing is signed before the log was read to its end, nor before it is stored. The loop never waits for training.
 An engine that is away is retried for ever; one peer's fault (its own training fails, say) makes it abstain, never the
@@ -85,6 +86,7 @@ class Peer:
         self._signer = Signer(identity, self._swarm, self._me, ledger, self._outbox)
         self._feed = Feed(log, ledger, self._take, self._teller.outage, self._teller.mended)
         self._position = 0
+        self._stored = asyncio.Lock()
         self._stir = asyncio.Event()
         self._jobs = Jobs(self._stir.set)
         self._ended: Ended | None = None
@@ -130,10 +132,12 @@ class Peer:
 
     async def _take(self, batch: Batch) -> None:
         """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
-        reads = [Read(at, raw, self._apply(self._position + 1, raw)) for at, raw in batch]
         cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
-        await asyncio.to_thread(self._ledger.store, reads, cursor)
-        if self._state.reread and self._state.at_boundary:
+        height = self._state.height
+        async with self._stored:
+            reads = [Read(at, raw, self._apply(self._position + 1, raw)) for at, raw in batch]
+            await asyncio.to_thread(self._ledger.store, reads, cursor)
+        if self._state.reread and self._state.height > height:  # limits go by height: what was over one may fit now
             self._state.reread = False
             self._feed.read_again()
         self._stir.set()
@@ -160,7 +164,8 @@ class Peer:
         await self._signer.resend(tuple(self._me.unseen))  # stored before a crash, and never appended
         while self._ended is None:
             self._stir.clear()
-            await self._turn()
+            async with self._stored:
+                await self._turn()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._stir.wait()

@@ -18,7 +18,7 @@ from swarmcell.node.ledger import Ledger
 from swarmcell.node.task import Contribution, Task
 from swarmcell.privacy import sealing
 from swarmcell.privacy.sealing import Seal
-from swarmcell.swarm.actions import Contribute, Merge, Offer, Open, Outcome, WriteCheckpoint
+from swarmcell.swarm.actions import Contribute, Merge, Open, Outcome, WriteCheckpoint
 from swarmcell.swarm.payloads import Blob, Checkpoint, Statistics, Update
 
 
@@ -68,8 +68,9 @@ def merge(bench: Bench, action: Merge) -> Outcome:
     opened: list[tuple[bytes, Contribution]] = []
     left_out: dict[bytes, str] = {}
     for offer in action.offers:
+        sealed, key = blobs.join(bench.ledger, offer.chunks), bench.key(offer.payload.epoch)
         try:
-            opened.append((offer.author, _open(bench, offer)))
+            opened.append((offer.author, blobs.open_offer(offer, sealed, key, bench.swarm)))
         except TamperedError:
             left_out[offer.author] = "does not open"
     merged = bench.task.merge(bench.ledger.state(action.base), [contribution for _, contribution in opened])
@@ -86,11 +87,6 @@ def _outcome(bench: Bench, state: bytes, left_out: Mapping[bytes, str], finished
     about = dict(bench.task.describe(state))
     digest = bench.ledger.store_state(state)
     return Outcome(state=digest, left_out=left_out, finished=finished, failure=failure, about=about)
-
-
-def _open(bench: Bench, offer: Offer) -> Contribution:
-    key = bench.key(offer.payload.epoch)
-    return blobs.open_offer(offer, blobs.join(bench.ledger, offer.chunks), key, bench.swarm)
 
 
 def open_checkpoint(bench: Bench, action: Open) -> None:

@@ -29,7 +29,8 @@ from swarmcell.workflows.task import SiteTask
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from swarmcell.swarm.state import Block
+    from swarmcell.node.peer import Ended
+    from swarmcell.swarm.blocks import Block
     from swarmcell.workflows.join import Seat
 
 Observer = Callable[[str, dict[str, Any]], None]
@@ -319,7 +320,7 @@ def _release(
 
 def _release_merged(
     folder: RunFolder,
-    ended: Any,
+    ended: "Ended",
     study: Study,
     cells: TrainingCells,
     swarm: str,
