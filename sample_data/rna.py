@@ -15,7 +15,7 @@ N_GENES = 1000
 DISPERSION = 0.35  # variance = mean + 0.35 mean^2, typical of droplet counts
 CELL_TYPES = ("B cell", "CD4 T cell", "CD8 T cell", "NK cell", "dendritic cell", "monocyte", "plasmablast")
 FRACTIONS = np.array([0.14, 0.30, 0.17, 0.12, 0.05, 0.19, 0.03])
-SHIFT = np.array([0.0, -0.42, -0.13, 0.0, -0.3, 0.47, 0.59])  # log fraction per unit of severity
+SHIFT = np.array([0.0, -0.5, -0.15, 0.0, -0.35, 0.55, 0.7])  # log fraction per unit of severity
 MYELOID = ("dendritic cell", "monocyte")
 PROGRAMS = {  # markers shared by relatives make them hard to tell apart
     "T": ("CD4 T cell", "CD8 T cell"),
@@ -69,7 +69,7 @@ def biology(rng: np.random.Generator) -> Biology:
 def _disease(free: np.ndarray, rng: np.random.Generator) -> FloatArray:
     """Plant the disease program: strong in myeloid cells, faint in all others."""
     change = np.zeros((len(CELL_TYPES), N_GENES))
-    effect = rng.normal(0.0, 1.0, N_DISEASE_GENES)
+    effect = rng.normal(0.0, 1.2, N_DISEASE_GENES)
     for row, name in enumerate(CELL_TYPES):
         change[row, free[:N_DISEASE_GENES]] = effect * (1.0 if name in MYELOID else 0.3)
     return change

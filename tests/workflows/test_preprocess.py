@@ -223,13 +223,13 @@ def test_lognormalised_input_is_kept_as_it_is(tmp_path: Path) -> None:
 def test_qc_summary_accounts_for_every_cell(tmp_path: Path) -> None:
     adata = make_cells()
     adata.obs.iloc[5, adata.obs.columns.get_loc("cell_type")] = None
-    made = prepare(adata, tmp_path, qc={**NO_QC, "min_counts": 100, "max_mito_share": 0.1})
+    made = prepare(adata, tmp_path, qc={**NO_QC, "min_counts": 100, "max_mito_share": 0.01})
     summary = schema.qc_of(made)
     assert summary["cells_out"] == made.n_obs == 240 - sum(summary["dropped"].values())
     assert {"few_counts", "high_mito"} <= set(summary["dropped"])
     assert sum(donor["cells_in"] for donor in summary["by_donor"].values()) == 240
     assert (made.obs["n_counts"] >= 100).all()
-    assert (made.obs["mito_share"] <= 0.1 + 1e-6).all()
+    assert (made.obs["mito_share"] <= 0.01 + 1e-6).all()
 
 
 def test_outliers_are_those_of_the_book_in_each_sample(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def parse(content: dict[str, Any], model: type[Model], *, source: str) -> Model:
 
 
 def _reason(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return "unknown key; remove it, or check its spelling"
     if error["type"] == "missing":
         return "missing"

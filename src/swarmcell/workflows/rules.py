@@ -14,8 +14,8 @@ from swarmcell.cells.schema import CELL_TYPE, CONDITION, UNS
 from swarmcell.config import swarm_file
 from swarmcell.config.base import read_toml
 from swarmcell.errors import CellsError, PanelError
-from swarmcell.model.stages import CELL, FEATURES, labels
-from swarmcell.model.study import Floors, Study
+from swarmcell.model.stages import CELL, labels
+from swarmcell.model.study import Floors, StageName, Study
 from swarmcell.model.training_cells import TrainingCells, vocabulary
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:
     CellsError
         If no stage is left.
     """
-    kept, notes = [FEATURES], []
+    kept: list[StageName] = ["features"]
+    notes: list[str] = []
     for stage in study.stages[1:]:
         codes = cells.cell_type if stage == CELL else cells.sample_condition
         column = "cell_type" if stage == CELL else "condition"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +227,6 @@ def _compound_frame(store: Store, name: str, records: npt.NDArray[Any]) -> pd.Da
 
 def _broken(path: Path, error: Exception) -> InputError:
     if type(error).__name__ == "IORegistryError":
-        msg = (
-            f"{path}: written in an encoding that anndata {ad.__version__} cannot read. Update: pip install -U anndata."
-        )
+        msg = f"{path}: written in an encoding that anndata {version('anndata')} cannot read. Update: pip install -U anndata."
         return InputError(msg)
     return hdf5.broken(path, error)
