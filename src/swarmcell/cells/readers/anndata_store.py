@@ -227,7 +227,7 @@ def _compound_frame(store: Store, name: str, records: npt.NDArray[Any]) -> pd.Da
 
 def _broken(path: Path, error: Exception) -> InputError:
     if type(error).__name__ == "IORegistryError":
-        msg = f"{path}: written in an encoding that anndata {version('anndata')} cannot read. "
-            "Update: pip install -U anndata."
+        found = version("anndata")
+        msg = f"{path}: written in an encoding that anndata {found} cannot read. Update: pip install -U anndata."
         return InputError(msg)
     return hdf5.broken(path, error)
