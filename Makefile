@@ -32,7 +32,7 @@ check: $(STAMP)  ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 soak: $(STAMP)  ## the swarm's simulation, for longer
-	SWARMCELL_SOAK=$${SWARMCELL_SOAK:-20000} $(BIN)/python -m pytest tests/simulation
+	SWARMCELL_SOAK=$${SWARMCELL_SOAK:-600} $(BIN)/python -m pytest tests/simulation
 
 bench: $(STAMP)  ## speed and memory, beside peers
 	$(BIN)/python -m benchmarks
