@@ -108,10 +108,10 @@ class NatsCluster:
     def lose_store(self, site):
         shutil.rmtree(self.folder / site / server_config.STORE_FOLDER)
 
-    def address(self, *, first="", replicas=None, **options):
+    def address(self, *, first="", replicas=None, websocket=False, **options):
         cards = sorted(self.cards, key=lambda card: card.site != first)
         return NatsAddress(
-            servers=tuple(card.url(websocket=options.pop("websocket", False)) for card in cards),
+            servers=tuple(card.url(websocket=websocket) for card in cards),
             replicas=replicas or len(self.sites),
             trust=self.cluster.trust,
             **options,

@@ -161,7 +161,9 @@ class NatsLog:
 
 def _about(name: str, info: Mapping[str, Any]) -> str:
     """Return a line on the stream's replicas."""
-    cluster = info.get("cluster") or {}
+    cluster = info.get("cluster")
+    if cluster is None:
+        return f"stream {name}, led by the only server, 1 of 1 replicas in step"
     replicas = cluster.get("replicas") or []
     in_step = sum(bool(replica.get("current")) and not replica.get("offline") for replica in replicas)
     leader = cluster.get("leader")

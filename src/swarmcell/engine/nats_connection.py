@@ -138,7 +138,7 @@ class Connection:
         text = str(error) or type(error).__name__
         self._heard = text.removeprefix("nats: ")
         if "permissions violation" in text.lower() and '"' in text:
-            self._forbidden[text.split('"')[1]] = time.monotonic()
+            self._forbidden[text.split('"')[1].lower()] = time.monotonic()  # nats-py hands errors on in lower case
 
     async def _lost(self) -> None:
         for wake in list(self._on_lost):
@@ -177,7 +177,7 @@ class Connection:
         try:
             return await client.request(subject, content, timeout=wait_s, headers=headers)
         except nats.errors.TimeoutError as error:
-            if self._forbidden.get(subject, 0.0) >= began:
+            if self._forbidden.get(subject.lower(), 0.0) >= began:
                 raise Forbidden(403, self._heard) from error
             raise
 

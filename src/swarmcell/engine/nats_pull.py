@@ -88,7 +88,8 @@ class Puller:
         """
         while True:
             try:
-                message = await asyncio.wait_for(self._arrived.get(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    message = await self._arrived.get()
             except TimeoutError:
                 self._end("silence")
             if message is None:

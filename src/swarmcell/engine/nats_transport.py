@@ -1,7 +1,8 @@
 """How bytes reach a NATS server: TCP with TLS, or WebSocket; directly, or through a proxy that knows CONNECT.
 
 Rules: where TLS is demanded nothing is written before the handshake, so a server or a box in the middle cannot talk a
-peer out of it. `nats-py` owns the protocol; this module gives it its transports.
+peer out of it. `nats-py` owns the protocol; this module gives it its transports. Waits are `asyncio.timeout`: in Python
+3.11 `asyncio.wait_for` may swallow a cancellation (bpo-37658).
 """
 
 import asyncio
@@ -56,8 +57,8 @@ class _Tcp(TcpTransport):
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
         self._is_private = not self._address.is_encrypted
-        opening = _open(uri, self._address.proxy, buffer_size)
-        reader, writer = await asyncio.wait_for(opening, connect_timeout)
+        async with asyncio.timeout(connect_timeout):
+            reader, writer = await _open(uri, self._address.proxy, buffer_size)
         self._bare_io_reader = self._io_reader = reader
         self._bare_io_writer = self._io_writer = writer
 
@@ -71,8 +72,8 @@ class _Tcp(TcpTransport):
         protocol = _TlsProtocol(reader)
         loop = asyncio.get_running_loop()
         host = uri if isinstance(uri, str) else uri.hostname
-        upgrading = loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=host)
-        transport = await asyncio.wait_for(upgrading, connect_timeout)
+        async with asyncio.timeout(connect_timeout):
+            transport = await loop.start_tls(self._io_writer.transport, protocol, ssl_context, server_hostname=host)
         if transport is None:
             msg = "the server hung up during the TLS handshake"
             raise ConnectionError(msg)
@@ -87,7 +88,8 @@ class _Tcp(TcpTransport):
 
     async def wait_closed(self) -> None:
         """Wait for the end, but not for a peer that never answers."""
-        await asyncio.wait_for(super().wait_closed(), _CLOSE_WAIT_S)  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(_CLOSE_WAIT_S):
+            await super().wait_closed()  # type: ignore[no-untyped-call]
 
 
 async def _open(uri: ParseResult, proxy: str, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -155,8 +157,8 @@ class _WebSocket(WebSocketTransport):
 
         if self._client is None:
             self._client = aiohttp.ClientSession()
-        dialling = self._client.ws_connect(url, proxy=self._proxy, max_msg_size=0, **options)
         try:
-            self._ws = await asyncio.wait_for(dialling, connect_timeout)
+            async with asyncio.timeout(connect_timeout):
+                self._ws = await self._client.ws_connect(url, proxy=self._proxy, max_msg_size=0, **options)
         except aiohttp.ClientError as error:
             raise ConnectionError(str(error)) from error

@@ -171,12 +171,13 @@ def _engine(made: _Examination, open_log: Callable[[], Log]) -> None:
     async def ask() -> tuple[Health, int]:
         log = open_log()
         try:
-            return await log.health(), len(await log.announcements())
+            async with asyncio.timeout(ENGINE_TIMEOUT_S):
+                return await log.health(), len(await log.announcements())
         finally:
             await log.close()
 
     try:
-        health, n_up = asyncio.run(asyncio.wait_for(ask(), ENGINE_TIMEOUT_S))
+        health, n_up = asyncio.run(ask())
     except TimeoutError:
         made.note("engine", "fail", f"no answer within {ENGINE_TIMEOUT_S:.0f} s", "Check [engine] of the site file.")
     except SwarmcellError as error:
