@@ -57,8 +57,8 @@ def difference(found: Estimate, first: str, second: str, *, smaller_is_better: b
     if found.value is None:
         return f"undefined: {found.note}"
     if found.low is None or found.high is None:
-        return f"{first} - {second} = {found.value:+.2f}; {found.note}"
-    span = f"{found.value:+.2f} ({100 * found.level:.0f} % interval {found.low:+.2f} to {found.high:+.2f})"
+        return f"{first} - {second} = {found.value:+z.2f}; {found.note}"
+    span = f"{found.value:+z.2f} ({100 * found.level:.0f} % interval {found.low:+z.2f} to {found.high:+z.2f})"
     if found.low == found.high == 0:
         return f"{first} and {second} are equal on every resample: {span}"
     if found.low <= 0 <= found.high:

@@ -24,14 +24,14 @@ def value(found: Estimate, *, signed: bool = False) -> str:
     """Return the figure alone: `0.83`, or `undefined`."""
     if found.value is None:
         return "undefined"
-    return f"{found.value:+.2f}" if signed else f"{found.value:.2f}"
+    return f"{found.value:+z.2f}" if signed else f"{found.value:.2f}"
 
 
 def interval(found: Estimate, *, signed: bool = False) -> str:
     """Return the interval alone: `0.70 to 0.93`; empty if there is none."""
     if found.low is None or found.high is None:
         return ""
-    return f"{found.low:+.2f} to {found.high:+.2f}" if signed else f"{found.low:.2f} to {found.high:.2f}"
+    return f"{found.low:+z.2f} to {found.high:+z.2f}" if signed else f"{found.low:.2f} to {found.high:.2f}"
 
 
 def counted(n: int, unit: str) -> str:

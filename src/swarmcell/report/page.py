@@ -72,8 +72,10 @@ def _headlines(evaluation: Evaluation) -> list[Headline]:
 
 
 def _shown(evaluation: Evaluation) -> Sequence[tuple[str, Difference]]:
-    cell = [("cell types", d) for d in evaluation.cell.differences] if evaluation.cell else []
-    return cell + ([("patients", d) for d in evaluation.patient.differences] if evaluation.patient else [])
+    """Return the differences of the evaluated model from each other one; evaluation.json has those among the others."""
+    tasks = (("cell types", evaluation.cell), ("patients", evaluation.patient))
+    asked = evaluation.models[0].name
+    return [(name, d) for name, task in tasks if task for d in task.differences if d.first == asked]
 
 
 def _number(value: float) -> str:

@@ -107,10 +107,12 @@ def model_marker(index: int) -> str:
 
 def legend(axes: Axes, *, outside: bool = False, **options: Any) -> None:  # noqa: ANN401 (matplotlib's own options)
     """Add a legend in the figure's colours; `outside` puts it above the panel, where it hides no point."""
-    place: dict[str, Any] = (
-        {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": 4, "borderaxespad": 0.2} if outside else {}
-    )
-    box = axes.legend(labelcolor=INK, handletextpad=0.4, columnspacing=1.2, **(place | options))
+    look: dict[str, Any] = {"labelcolor": INK, "handletextpad": 0.4, "columnspacing": 1.2}
+    if outside:
+        drawn = axes.get_legend_handles_labels()
+        box = axes.get_figure(root=True).legend(*drawn, loc="outside upper left", ncols=3, **(look | options))  # type: ignore[union-attr]
+    else:
+        box = axes.legend(**(look | options))
     box.set_frame_on(False)
 
 
