@@ -65,6 +65,8 @@ def _list(found: "list[Run]", folder: Path) -> "Table":
 def _stages(card: Any) -> str:  # noqa: ANN401 (a card is JSON)
     texts = []
     for name, stage in card.get("stages", {}).items():
+        if name == "features":  # nothing to validate
+            continue
         accuracy = stage.get("validation_accuracy")
         shown = (
             "not validated"

@@ -1,5 +1,7 @@
 """What a person sees of a swarm: its members and where it stands, and its blocks."""
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -43,19 +45,30 @@ def _member(member: MemberView) -> tuple[str, ...]:
 
 def blocks(seen: SwarmView) -> Table:
     """Return the blocks, one row each."""
-    table = Table("block", "kind", "round", "what", "merged", "left out", "state", "commits")
+    table = Table("block", "kind", "after", "validation", "merged", "left out", "state", "commits")
     for block in blocks_json(seen):
-        about = ", ".join(f"{key} {value}" for key, value in block["about"].items() if key in {"stage", "stage_round"})
+        n_members = len(block["members"])
         left_out = "; ".join(f"{name}: {reason}" for name, reason in block["left_out"].items())
-        ended = " (end)" if block["finished"] else ""
+        merged = [name for name in block["members"] if name in block["included"]]
         table.add_row(
             str(block["height"]),
-            block["kind"] + ended,
-            str(block["round"]),
-            about,
-            ", ".join(block["included"]),
+            block["kind"] + (" (end)" if block["finished"] else ""),
+            _after(block["about"]),
+            _validation(block["about"]),
+            "all" if len(merged) == n_members else ", ".join(merged),
             left_out,
             block["state"][:12],
-            f"{block['commits']} of {len(block['members'])}",
+            f"{block['commits']} of {n_members}",
         )
     return table
+
+
+def _after(about: Mapping[str, str | int]) -> str:
+    """Say where the study stands after a block: `cell 3` is the stage and its rounds so far."""
+    stage, rounds = about.get("stage", ""), about.get("stage_round", 0)
+    return f"{stage} {rounds}" if rounds else str(stage)
+
+
+def _validation(about: Mapping[str, str | int]) -> str:
+    n = int(about.get("validation_n", 0))
+    return f"{int(about['validation_correct']) / n:.3f} of {n}" if n else ""
