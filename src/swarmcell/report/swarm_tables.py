@@ -45,7 +45,7 @@ def _member(member: MemberView) -> tuple[str, ...]:
 
 def blocks(seen: SwarmView) -> Table:
     """Return the blocks, one row each."""
-    table = Table("block", "kind", "after", "validation", "merged", "left out", "state", "commits")
+    table = Table("block", "kind", "after", "accuracy", "merged", "left out", "state", "commits")
     for block in blocks_json(seen):
         n_members = len(block["members"])
         left_out = "; ".join(f"{name}: {reason}" for name, reason in block["left_out"].items())
@@ -71,4 +71,4 @@ def _after(about: Mapping[str, str | int]) -> str:
 
 def _validation(about: Mapping[str, str | int]) -> str:
     n = int(about.get("validation_n", 0))
-    return f"{int(about['validation_correct']) / n:.3f} of {n}" if n else ""
+    return f"{int(about['validation_correct']) / n:.3f}" if n else ""
