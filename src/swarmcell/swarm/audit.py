@@ -1,31 +1,47 @@
 """An auditor that shares no code with `State`: it reads raw entries by another decoder, and believes nothing.
 
-From the genesis' bytes and the log's it checks encodings, signatures, author chains, certificates, and that every final
-body follows: from the one before, from contributions that stand in the log with their chunks, from approved proposals.
-It does not merge (who holds the keys and the task can, block by block).
+From the genesis' bytes and the log's it checks encodings, signatures, members' chains, certificates, and that every
+final body follows: from the one before, from contributions that stand in the log with their chunks, from approved
+proposals. It does not merge (who holds the keys and the task can, block by block), and it does not judge when a round
+closed: what a view decided depends on the order in which its voters read.
+
+Total: any bytes are audited without an exception; only the genesis must be one.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import cbor2
 
-_PLAIN = (int, str, bytes, bool, type(None))
-_FIELDS = {"swarm", "author", "sequence", "previous", "kind", "payload", "signature"}
-_DECODE_ERRORS = (cbor2.CBORDecodeError, cbor2.CBOREncodeError, ValueError, TypeError, OverflowError, RecursionError)
+from swarmcell.swarm.audit_entries import Verify, read_body, read_entry
+
 _ZERO = bytes(32)
 
 
 @dataclass
 class Audit:
-    """What an audit found: body digests by height, and every fault in words."""
+    """What an audit found.
+
+    Attributes
+    ----------
+    blocks
+        Digest of the final body by height.
+    faults
+        What is wrong with the history, in words.
+    n_entries, n_signed
+        Entries read, and those of this swarm whose signature holds.
+    ignored
+        How many of the others, by reason; anybody who can write to an engine can make such.
+    """
 
     blocks: dict[int, bytes] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     n_entries: int = 0
-    n_ignored: int = 0
+    n_signed: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -35,172 +51,187 @@ class _Log:
     bodies: dict[bytes, bytes] = field(default_factory=dict)
     chunks: set[tuple[bytes, bytes]] = field(default_factory=set)
     approvals: dict[bytes, set[bytes]] = field(default_factory=dict)
-    chains: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
+    chains: dict[tuple[bytes, int], tuple[bytes, bytes]] = field(default_factory=dict)
+    twice: set[tuple[bytes, int]] = field(default_factory=set)
 
 
-def audit(genesis: bytes, raws: Iterable[bytes], verify: Callable[[bytes, bytes, bytes], bool]) -> Audit:
+@dataclass(frozen=True)
+class _Step:
+    """Where the walk stands: the last final body (`None` before the first), its digest, and who decides the next."""
+
+    last: dict[str, Any] | None
+    digest: bytes
+    height: int
+    roster: list[list[Any]]  # rows of name, signing key, sealing key, last round
+    f: int
+
+    @property
+    def keys(self) -> set[bytes]:
+        return {row[1] for row in self.roster}
+
+    @property
+    def quorum(self) -> int:
+        return (len(self.roster) + self.f) // 2 + 1
+
+
+def audit(genesis: bytes, raws: Iterable[bytes], verify: Verify) -> Audit:
     """Check a whole log against the genesis' canonical bytes."""
-    found = Audit()
+    found, log = Audit(), _Log()
     rules = cbor2.loads(genesis)
     swarm = hashlib.sha256(b"swarmcell/genesis/v1\0" + genesis).digest()
-    log = _Log()
     for raw in raws:
         found.n_entries += 1
-        entry = _read(raw, swarm, verify)
-        if entry is None:
-            found.n_ignored += 1
+        entry = read_entry(raw, swarm, verify)
+        if isinstance(entry, str):
+            found.ignored[entry] += 1
         else:
-            _file(log, hashlib.sha256(raw).digest(), entry, found)
-    _check_chains(log, found)
-    _walk(rules, log, found)
+            found.n_signed += 1
+            _file(log, hashlib.sha256(raw).digest(), entry)
+    members = _walk(rules, log, found)
+    found.faults += _chain_faults(log, members)
     return found
 
 
-def _is_plain(value: Any) -> bool:  # noqa: ANN401 (what a decoder gave)
-    if type(value) is list:
-        return all(map(_is_plain, value))
-    if type(value) is dict:
-        return all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
-    return type(value) in _PLAIN
-
-
-def _canonical(raw: bytes) -> Any:  # noqa: ANN401
-    """Decode bytes; `None` if they are not the canonical ones of a plain value."""
-    try:
-        value = cbor2.loads(raw)
-        return value if _is_plain(value) and cbor2.dumps(value, canonical=True) == raw else None
-    except _DECODE_ERRORS:
-        return None
-
-
-def _read(raw: bytes, swarm: bytes, verify: Callable[[bytes, bytes, bytes], bool]) -> dict[str, Any] | None:
-    entry = _canonical(raw)
-    if not isinstance(entry, dict) or set(entry) != _FIELDS or entry["swarm"] != swarm:
-        return None
-    author, signature = entry["author"], entry["signature"]
-    if not isinstance(author, bytes) or not isinstance(signature, bytes) or not isinstance(entry["payload"], dict):
-        return None
-    unsigned = {name: value for name, value in entry.items() if name != "signature"}
-    message = b"swarmcell/entry/v1\0" + cbor2.dumps(unsigned, canonical=True)
-    return entry if verify(author, message, signature) else None
-
-
-def _file(log: _Log, digest: bytes, entry: dict[str, Any], found: Audit) -> None:
+def _file(log: _Log, digest: bytes, entry: dict[str, Any]) -> None:
     """Sort a signed entry into what the blocks are checked against."""
-    author, sequence, payload = entry["author"], entry["sequence"], entry["payload"]
-    other = log.chains.setdefault((author, sequence), digest)
-    if other != digest:
-        found.faults.append(f"{author.hex()[:16]} signed two entries at sequence {sequence}")
-    log.entries[digest] = entry
-    match entry["kind"], payload:
-        case "blob", {"content": bytes(content)}:
-            log.chunks.add((author, hashlib.sha256(content).digest()))
-        case "commit", {"height": int(height), "view": int(view), "body": bytes(body), "content": bytes(content)}:
-            log.commits.setdefault(height, {}).setdefault((view, body), set()).add(author)
-            _keep_body(log, content)
-        case "next", {"content": bytes(content)}:
-            _keep_body(log, content)
-        case "approve", {"proposal": bytes(proposal)}:
-            log.approvals.setdefault(proposal, set()).add(author)
-        case "propose", _:
-            log.approvals.setdefault(digest, set()).add(author)
+    author, place, payload = entry["author"], (entry["author"], entry["sequence"]), entry["payload"]
+    if log.chains.setdefault(place, (digest, entry["previous"]))[0] != digest:
+        log.twice.add(place)
+    match entry["kind"]:
+        case "blob":
+            log.chunks.add((author, _sha256(payload["content"])))
+        case "commit" if not payload["content"] or _body_digest(payload["content"]) == payload["body"]:
+            votes = log.commits.setdefault(payload["height"], {})
+            votes.setdefault((payload["view"], payload["body"]), set()).add(author)
+            log.bodies[payload["body"]] = payload["content"] or log.bodies.get(payload["body"], b"")
+        case "next":
+            log.bodies[_body_digest(payload["content"])] = payload["content"]
+        case "approve":
+            log.approvals.setdefault(payload["proposal"], set()).add(author)
+        case "propose" | "update" | "statistics" | "accept":
+            log.entries[digest] = entry
 
 
-def _keep_body(log: _Log, content: bytes) -> None:
-    if content:
-        log.bodies[hashlib.sha256(b"swarmcell/body/v1\0" + content).digest()] = content
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
-def _check_chains(log: _Log, found: Audit) -> None:
-    for (author, sequence), digest in log.chains.items():
-        before = log.chains.get((author, sequence - 1), _ZERO if sequence == 1 else None)
-        if before is not None and log.entries[digest]["previous"] != before:
-            found.faults.append(f"entry {sequence} of {author.hex()[:16]} does not follow on its author's entry before")
+def _body_digest(content: bytes) -> bytes:
+    return _sha256(b"swarmcell/body/v1\0" + content)
 
 
-def _walk(rules: dict[str, Any], log: _Log, found: Audit) -> None:
-    """Follow the final blocks from the genesis."""
-    keys, f = sorted(m["signing_key"] for m in rules["founders"]), rules["f"]
-    last: dict[str, Any] | None = None
-    previous, height = _ZERO, 0
-    while True:
-        decided = _decided(log, height, set(keys), f)
-        if len(decided) > 1:
-            found.faults.append(f"two blocks are final at height {height}")
-        if not decided:
-            return
-        digest = decided[0]
-        body = _canonical(log.bodies[digest]) if digest in log.bodies else None
-        if not isinstance(body, dict):
-            found.faults.append(f"the body of block {height} is not in the log")
-            return
-        found.faults.extend(f"block {height}: {fault}" for fault in _faults(body, last, previous, height, log, keys, f))
-        found.blocks[height] = digest
-        last, previous, height = body, digest, height + 1
-        keys, f = [row[1] for row in body["roster"]], body["f"]
-
-
-def _decided(log: _Log, height: int, keys: set[bytes], f: int) -> list[bytes]:
-    quorum = (len(keys) + f) // 2 + 1
-    votes = log.commits.get(height, {})
-    return sorted({body for (_, body), authors in votes.items() if len(authors & keys) >= quorum})
-
-
-def _faults(
-    body: dict[str, Any],
-    last: dict[str, Any] | None,
-    previous: bytes,
-    height: int,
-    log: _Log,
-    keys: list[bytes],
-    f: int,
-) -> list[str]:
-    """Say how a body does not follow."""
+def _chain_faults(log: _Log, members: set[bytes]) -> list[str]:
+    """Say which members contradict themselves; what others write means nothing."""
     faults = []
-    if body["height"] != height or body["previous"] != previous:
-        faults.append("does not follow on the block before")
-    if last is not None and last["finished"]:
-        faults.append("comes after the study's end")
-    number = (0 if last is None else last["round"]) + (body["kind"] == "merge")
-    if body["round"] != number:
-        faults.append(f"says round {body['round']}, expected {number}")
-    if body["kind"] == "merge" and last is not None:
-        rows = body["included"] + body["left_out"]
-        faults += [fault for row in rows if (fault := _row_fault(row, number, last["state"], log, keys))]
-    elif last is not None:
-        faults += _change_faults(body, last, log, keys, f)
+    for (author, sequence), (_, previous) in log.chains.items():
+        who = f"{author.hex()[:16]}, entry {sequence}"
+        before = log.chains.get((author, sequence - 1), (_ZERO if sequence == 1 else previous, b""))[0]
+        if author in members and (author, sequence) in log.twice:
+            faults.append(f"{who}: two different entries are signed (the author equivocates)")
+        if author in members and before != previous:
+            faults.append(f"{who}: does not follow on its author's entry before")
     return faults
 
 
-def _row_fault(row: list[Any], number: int, base: bytes, log: _Log, keys: list[bytes]) -> str:
-    author, digest = row[0], row[1]
-    entry = log.entries.get(digest)
-    if (
-        entry is None
-        or entry["author"] != author
-        or author not in keys
-        or entry["kind"] not in {"update", "statistics"}
-    ):
-        return f"names a contribution of {author.hex()[:16]} that is not in the log"
+def _walk(rules: Mapping[str, Any], log: _Log, found: Audit) -> set[bytes]:
+    """Follow the final blocks from the genesis; return everybody who was ever a member."""
+    founders = sorted([m["name"], m["signing_key"], m["sealing_key"], 0] for m in rules["founders"])
+    step = _Step(None, _ZERO, 0, sorted(founders, key=lambda row: row[1]), rules["f"])
+    members = step.keys
+    while decided := _decided(log, step):
+        if len(decided) > 1:
+            found.faults.append(f"block {step.height}: two bodies are final, the swarm has forked")
+        digest = decided[0]
+        body = read_body(log.bodies.get(digest, b""))
+        if body is None:
+            found.faults.append(f"block {step.height}: no body with its digest is in the log")
+            break
+        found.faults.extend(f"block {step.height}: {fault}" for fault in _faults(body, step, log, rules))
+        found.blocks[step.height] = digest
+        step = _Step(body, digest, step.height + 1, body["roster"], body["f"])
+        members |= step.keys
+    return members
+
+
+def _decided(log: _Log, step: _Step) -> list[bytes]:
+    votes = log.commits.get(step.height, {})
+    return sorted({body for (_, body), authors in votes.items() if len(authors & step.keys) >= step.quorum})
+
+
+def _faults(body: dict[str, Any], step: _Step, log: _Log, rules: Mapping[str, Any]) -> list[str]:
+    """Say how a final body does not follow."""
+    last = step.last
+    number = (0 if last is None else last["round"]) + (body["kind"] == "merge")
+    wrong = {
+        "it does not follow on the block before": (body["height"], body["previous"]) != (step.height, step.digest),
+        f"it says round {body['round']}, expected {number}": body["round"] != number,
+        "it comes after the study's end": last is not None and last["finished"],
+    }
+    faults = [fault for fault, holds in wrong.items() if holds]
+    if last is None:
+        return faults + _founding_faults(body, step, log)
+    if body["kind"] == "merge":
+        return faults + _merge_faults(body, last, step, log, rules["min_updates"])
+    return faults + _change_faults(body, last, step, log)
+
+
+def _differing(body: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    return [f"its {name} is not what follows" for name, value in expected.items() if body[name] != value]
+
+
+def _founding_faults(body: dict[str, Any], step: _Step, log: _Log) -> list[str]:
+    accept = log.entries.get(body["proposal"])
+    expected = {"kind": "genesis", "roster": step.roster, "f": step.f, "epoch": 0, "finished": False}
+    if accept is None or accept["kind"] != "accept" or accept["author"] not in step.keys:
+        return ["it takes a key that no founder brought", *_differing(body, expected)]
+    return _differing(body, {**expected, "key_digest": accept["payload"]["key_digest"]})
+
+
+def _merge_faults(body: dict[str, Any], last: dict[str, Any], step: _Step, log: _Log, min_updates: int) -> list[str]:
+    rows = body["included"] + body["left_out"]
+    authors = [row[0] for row in rows]
+    roster = [[*row[:3], body["round"] if row[1] in authors else row[3]] for row in step.roster]
+    kept = {name: last[name] for name in ("f", "epoch", "key_digest")}
+    faults = _differing(body, {"roster": roster, "proposal": b"", **kept})
+    if len(set(authors)) < len(authors):
+        faults.append("it merges two contributions of one author")
+    if len(authors) < min(min_updates, step.quorum):
+        faults.append(f"it merges {len(authors)} contributions, fewer than the rules allow")
+    return faults + [fault for row in rows if (fault := _row_fault(row, body["round"], last, log, step.keys))]
+
+
+def _row_fault(row: list[Any], number: int, last: dict[str, Any], log: _Log, keys: set[bytes]) -> str:
+    author, entry = row[0], log.entries.get(row[1])
+    whose = f"a contribution of {author.hex()[:16]}"
+    if entry is None or entry["author"] != author or entry["kind"] not in {"update", "statistics"}:
+        return f"it merges {whose} that is not in the log"
     payload = entry["payload"]
-    if payload["round"] != number or payload["base"] != base:
-        return f"merges a contribution of {author.hex()[:16]} that is of another round or state"
+    if author not in keys:
+        return f"it merges {whose}, who is not a member"
+    if payload["round"] != number or payload["base"] != last["state"] or payload["epoch"] > last["epoch"]:
+        return f"it merges {whose} that is of another round, state or key"
     missing = [chunk for chunk in payload["chunks"] if (author, chunk) not in log.chunks]
-    return f"merges a contribution of {author.hex()[:16]} whose chunks are not in the log" if missing else ""
+    return f"it merges {whose} whose chunks are not in the log" if missing else ""
 
 
-def _change_faults(body: dict[str, Any], last: dict[str, Any], log: _Log, keys: list[bytes], f: int) -> list[str]:
+def _change_faults(body: dict[str, Any], last: dict[str, Any], step: _Step, log: _Log) -> list[str]:
     entry = log.entries.get(body["proposal"])
     if entry is None or entry["kind"] != "propose" or entry["payload"]["change"] != body["kind"]:
-        return ["carries out a proposal that is not in the log"]
-    faults = []
-    if len(log.approvals.get(body["proposal"], set()) & set(keys)) < (len(keys) + f) // 2 + 1:
-        faults.append("carries out a proposal that no quorum approved")
-    if body["state"] != last["state"]:
-        faults.append("changes the merged state without a merge")
-    about = entry["payload"]["member"]["signing_key"]
-    after = {row[1] for row in body["roster"]}
-    expected = {"admit": set(keys) | {about}, "revoke": set(keys) - {about}}.get(body["kind"], set(keys))
-    if after != expected:
-        faults.append("changes the roster otherwise than proposed")
-    return faults
+        return ["it carries out a proposal that is not in the log"]
+    change, member = entry["payload"], entry["payload"]["member"]
+    roster = [row for row in step.roster if body["kind"] != "revoke" or row[1] != member["signing_key"]]
+    if body["kind"] == "admit":
+        roster.append([member["name"], member["signing_key"], member["sealing_key"], last["round"]])
+    expected = {
+        "roster": sorted(roster, key=lambda row: row[1]),
+        "f": change["f"],
+        "key_digest": change["key_digest"],
+        "epoch": last["epoch"] + (change["key_digest"] != last["key_digest"]),
+        "state": last["state"],
+        "finished": body["kind"] == "end",
+        "included": [],
+        "left_out": [],
+    }
+    approvers = (log.approvals.get(body["proposal"], set()) | {entry["author"]}) & step.keys
+    lonely = ["it carries out a proposal that no quorum approved"] if len(approvers) < step.quorum else []
+    return lonely + _differing(body, expected)

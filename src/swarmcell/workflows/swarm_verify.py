@@ -1,14 +1,14 @@
 """Checks a swarm's history again, from its bytes: signatures, chains, certificates, and every merge.
 
-Rules: nothing that a peer concluded is believed. Signatures, authors' chains, the chain of blocks and the certificates
-are checked here from the entries alone; which block is final when is read as a peer reads it (`State`). The merges are
-computed again from the sealed contributions, which takes an identity of the swarm and prepared cells of the study (for
-their features; no cell of them is used).
+Rules: nothing that a peer concluded is believed. Which block is final, and that it follows, is said by an auditor that
+shares no code with the peers (`swarm.audit`); what a peer would hold final by the same bytes (`State`) must be the same
+blocks, each with its certificate. The merges are computed again from the sealed contributions, which takes an identity
+of the swarm and prepared cells of the study (for their features; no cell of them is used).
 """
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,11 @@ from swarmcell.node.ledger import Cursor, Ledger, Read
 from swarmcell.node.task import Task
 from swarmcell.node.work import Bench
 from swarmcell.swarm.actions import Merge
+from swarmcell.swarm.audit import audit
 from swarmcell.swarm.blocks import Block, Merged
 from swarmcell.swarm.body import body_digest
 from swarmcell.swarm.encoding import EncodingError
-from swarmcell.swarm.entries import NO_DIGEST, Entry, decode_entry
+from swarmcell.swarm.entries import NO_DIGEST, decode_entry
 from swarmcell.swarm.genesis import Genesis, quorum
 from swarmcell.swarm.payloads import Commit
 from swarmcell.swarm.state import State
@@ -61,20 +62,13 @@ class Verified:
         if len(self.faults) < FAULTS_SHOWN:
             self.faults.append(what)
 
-    def ignore(self, why: str) -> None:
-        """Count an entry that counts for nothing."""
-        self.strange[why] = self.strange.get(why, 0) + 1
 
-
-def verify_history(genesis: Genesis, entries: Iterable[bytes], merger: "Merger | None" = None) -> Verified:
+def verify_history(genesis: Genesis, entries: Sequence[bytes], merger: "Merger | None" = None) -> Verified:
     """Check a history; with a `merger`, every merge too."""
     found = Verified()
-    chains = _Chains(genesis.digest, found)
     blocks = _Blocks(genesis, found)
     state = State(genesis, verify)
     for position, raw in enumerate(entries, start=1):
-        found.entries += 1
-        chains.check(raw)
         if merger is not None:
             merger.keep(position, raw)
         for block in state.apply(position, raw).blocks:
@@ -83,39 +77,21 @@ def verify_history(genesis: Genesis, entries: Iterable[bytes], merger: "Merger |
                 _check_merge(merger, state, block, found)
     if state.halted:
         found.fault(state.halted)
+    _check_audit(genesis, entries, {height: block.digest for height, block in state.blocks.items()}, found)
     if not found.blocks:
         found.fault("no block is final: there is no history to verify yet")
     return found
 
 
-@dataclass
-class _Chains:
-    """Authors' chains: every entry is signed, and follows on the one before by its digest."""
-
-    swarm: bytes
-    found: Verified
-    digests: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
-
-    def check(self, raw: bytes) -> None:
-        try:
-            entry = decode_entry(raw)
-        except EncodingError:
-            return self.found.ignore("malformed")
-        if entry.swarm != self.swarm:
-            return self.found.ignore("of another swarm")
-        if not verify(entry.author, entry.signed_bytes(), entry.signature):
-            return self.found.ignore("not signed by its author")
-        self.found.signatures += 1
-        return self._follow(entry)
-
-    def _follow(self, entry: Entry) -> None:
-        known = self.digests.setdefault((entry.author, entry.sequence), entry.digest)
-        who = f"{entry.author.hex()[:8]}, entry {entry.sequence}"
-        if known != entry.digest:
-            self.found.fault(f"{who}: two different entries are signed (the author equivocates)")
-        before = self.digests.get((entry.author, entry.sequence - 1), NO_DIGEST if entry.sequence == 1 else None)
-        if before is not None and before != entry.previous:
-            self.found.fault(f"{who}: does not follow on its author's entry before")
+def _check_audit(genesis: Genesis, entries: Sequence[bytes], held: Mapping[int, bytes], found: Verified) -> None:
+    """Take up what the auditor says, and hold what a peer takes for final (`held`) to it."""
+    audited = audit(genesis.encode(), entries, verify)
+    found.entries, found.signatures, found.strange = audited.n_entries, audited.n_signed, dict(audited.ignored)
+    for fault in audited.faults:
+        found.fault(fault)
+    for height in sorted(audited.blocks.keys() | held.keys()):
+        if audited.blocks.get(height) != held.get(height):
+            found.fault(f"block {height}: the auditor and a peer's reading of the same log hold different blocks final")
 
 
 @dataclass
