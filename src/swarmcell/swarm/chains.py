@@ -110,12 +110,21 @@ class Chains:
 
     def _extend(self, chain: Chain, sequence: int) -> None:
         chain.highest = max(chain.highest, sequence)
+        self._close_up(chain)
+        if len(chain.digests) > 2 * WINDOW:
+            self._give_up(chain)
+
+    def _close_up(self, chain: Chain) -> None:
         while chain.whole + 1 in chain.digests:
             chain.whole += 1
             chain.digests.pop(chain.whole - WINDOW, None)
-        if len(chain.digests) > 2 * WINDOW:  # a gap that nobody can fill
-            chain.whole = min(chain.digests)
-            self._extend(chain, sequence)
+
+    def _give_up(self, chain: Chain) -> None:
+        """Wait no longer for gaps that nobody fills, but for those among the latest entries."""
+        chain.whole = sorted(chain.digests)[-WINDOW // 2]
+        self._close_up(chain)
+        floor = chain.whole - WINDOW
+        chain.digests = {sequence: digest for sequence, digest in chain.digests.items() if sequence > floor}
 
     def _accuse(self, entry: Entry, other: bytes) -> None:
         if len(self.evidence) < 1000:
