@@ -169,10 +169,11 @@ def checkpoint(state: State, me: Me, now_ms: int) -> list[Action]:
     """Write the checkpoint that is due, in turn, and acknowledge the newest that is there."""
     if state.last is None:
         return []
-    there = usable_checkpoints(state)
+    # one that this site cannot open is no checkpoint: a hostile member's must not keep others from writing theirs
+    there = [stored for stored in usable_checkpoints(state) if stored.entry.digest not in me.refused]
     if there:
         newest = there[0]
-        done = ("acknowledge", newest.payload.height) in me.done or newest.entry.digest in me.refused
+        done = ("acknowledge", newest.payload.height) in me.done
         if not done and newest.entry.digest not in me.opened:
             return [_open(state, newest)]
         if not done:
