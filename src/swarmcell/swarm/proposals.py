@@ -78,6 +78,8 @@ class Proposals:
 
     def approve(self, entry: Entry, proposal: bytes, position: int) -> str:
         """Take up an approval, of a proposal that may not be known yet; return why it does not count, or nothing."""
+        if entry.author in self.approvals.get(proposal, ()):
+            return "approved already"
         count = self._count.get(entry.author, 0)
         if count >= APPROVALS_PER_AUTHOR_MAX:
             return "too many approvals"
