@@ -145,7 +145,7 @@ class Peer:
     def _apply(self, position: int, raw: bytes) -> int | None:
         """Apply one entry; return its position if it is to be stored."""
         applied = self._state.apply(position, raw)
-        if applied.entry is not None:
+        if applied.entry is not None and applied.signed:  # a forged entry must not stop the peer that it names
             self._me.meet(applied.entry)
         for block in applied.blocks:
             self._keyring.begin_epoch(block.body.epoch, block.body.key_digest)
