@@ -1,7 +1,8 @@
 # ruff: noqa: PLC0415 (a job imports what it measures, and no more)
 """Reading FCS files beside FlowIO, and preprocessing a large cohort: time and peak memory, each in its own process.
 
-Run: `python benchmarks/bench_fcs.py [--files 100] [--repeats 5]`. Prints one JSON document. Files are made by a seed.
+Run: `python -m benchmarks fcs`, or `python -m benchmarks.bench_fcs [--files 100] [--repeats 5]` for JSON. Files are
+made by a seed.
 """
 
 import argparse
@@ -11,8 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from benchmarks.figures import Figure
+
+REPEATS = 5
+ROOT = Path(__file__).parents[1]
+ORDERS = {"little-endian": "1,2,3,4", "big-endian": "4,3,2,1"}
+N_FILES = 100
 
 N_EVENTS, N_CHANNELS = 1_000_000, 40
 COHORT_EVENTS = 300_000
@@ -120,7 +128,11 @@ def cohort(folder: Path, n_files: int) -> None:
 def measured(job: str, path: Path) -> dict[str, float]:
     """Run one job in a process of its own: seconds within it (imports left out), and its peak memory."""
     result = subprocess.run(
-        [sys.executable, __file__, "--job", job, str(path)], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.bench_fcs", "--job", job, str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     return json.loads(result.stdout)
 
@@ -135,16 +147,19 @@ def run_job(job: str, path: str) -> None:
     print(json.dumps({"seconds": seconds, "peak_mb": peak / 1e6}))
 
 
-def reading(folder: Path, repeats: int, byte_order: str) -> dict[str, dict[str, float]]:
+Runs = dict[str, list[dict[str, float]]]
+
+
+def reading(folder: Path, repeats: int, byte_order: str) -> Runs:
     path = folder / "large.fcs"
     write(path, n_events=N_EVENTS, seed=0, byte_order=byte_order)
     jobs = ("ours", "flowio_array", "flowio_buffer", "imports_only")
-    runs: dict[str, list[dict[str, float]]] = {job: [] for job in jobs}
+    runs: Runs = {job: [] for job in jobs}
     for _ in range(repeats):  # in turn, so that a busy machine hurts all alike
         for job in jobs:
             runs[job].append(measured(job, path))
     path.unlink()
-    return {job: _least(done) for job, done in runs.items()}
+    return runs
 
 
 def _least(done: list[dict[str, float]]) -> dict[str, float]:
@@ -157,11 +172,36 @@ def _least(done: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
+def figures(repeats: int) -> Iterator[Figure]:
+    """Yield our reader's time and memory as shares of FlowIO's, run by run, and what a large cohort takes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, byte_order in ORDERS.items():
+            yield from beside_flowio(name, reading(Path(scratch), repeats, byte_order))
+        (Path(scratch) / "cohort").mkdir()
+        cohort(Path(scratch) / "cohort", N_FILES)
+        done = measured("preprocess", Path(scratch) / "cohort")
+    what = f"preprocess {N_FILES} files x {COHORT_EVENTS:,} events"
+    yield Figure(what, "s", (done["seconds"],))
+    yield Figure(f"{what}, peak memory", "MB", (done["peak_mb"],), GOALS["preprocess_memory_gb_max"] * 1000)
+
+
+def beside_flowio(name: str, runs: Runs) -> Iterator[Figure]:
+    what = f"1M events x {N_CHANNELS}, {name}"
+    for job, who in (("ours", "swarmcell"), ("flowio_buffer", "FlowIO's buffer"), ("flowio_array", "FlowIO's array")):
+        yield Figure(f"{what}: {who}", "s", tuple(run["seconds"] for run in runs[job]))
+    pairs = list(zip(runs["ours"], runs["flowio_array"], runs["flowio_buffer"], strict=True))
+    for n, who in ((1, "array"), (2, "buffer")):
+        seconds = tuple(pair[0]["seconds"] / pair[n]["seconds"] for pair in pairs)
+        peak = tuple(pair[0]["peak_mb"] / pair[n]["peak_mb"] for pair in pairs)
+        yield Figure(f"{what}: time beside FlowIO's {who}", "x", seconds, GOALS["time_to_flowio_max"])
+        yield Figure(f"{what}: peak memory beside FlowIO's {who}", "x", peak, GOALS["memory_to_flowio_max"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job", nargs=2)
-    parser.add_argument("--files", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--files", type=int, default=N_FILES)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     options = parser.parse_args()
     if options.job:
         run_job(*options.job)
@@ -169,10 +209,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shown: dict[str, object] = {"goals": GOALS}
-        for byte_order in ("1,2,3,4", "4,3,2,1"):
-            shown[f"read {N_EVENTS} x {N_CHANNELS} float32, byte order {byte_order}"] = reading(
-                folder, options.repeats, byte_order
-            )
+        for name, byte_order in ORDERS.items():
+            runs = reading(folder, options.repeats, byte_order)
+            least = {job: _least(done) for job, done in runs.items()}
+            shown[f"read {N_EVENTS} x {N_CHANNELS} float32, {name}"] = least
         (folder / "cohort").mkdir()
         cohort(folder / "cohort", options.files)
         shown[f"preprocess {options.files} files x {COHORT_EVENTS} events"] = measured("preprocess", folder / "cohort")

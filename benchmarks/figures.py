@@ -1,0 +1,58 @@
+"""What a benchmark reports. Every `bench_*.py` offers `figures(repeats)`, which yields these; `__main__` prints them.
+
+Rules: a figure keeps the value of every run; what is shown is their median, and the range beside it, because a median
+alone hides a machine that was busy. A goal is a bound, in the figure's own unit.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity, measured once per run.
+
+    Attributes
+    ----------
+    what, unit
+        What was measured, and in what (`s`, `MB`, `x` for a ratio).
+    values
+        One per run, in order.
+    goal_max
+        What the median must not exceed; `None` where there is no goal (a peer's figure, for comparison).
+    """
+
+    what: str
+    unit: str
+    values: tuple[float, ...]
+    goal_max: float | None = None
+
+    @property
+    def median(self) -> float:
+        """The median of all runs."""
+        return statistics.median(self.values)
+
+    @property
+    def missed(self) -> bool:
+        """Whether the median exceeds the goal."""
+        return self.goal_max is not None and self.median > self.goal_max
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """Return a Markdown table, a row per figure."""
+    rows = ["| figure | median | range | runs | goal |", "|---|---|---|---|---|"]
+    rows += [f"| {' | '.join(_cells(figure))} |" for figure in figures]
+    return "\n".join(rows)
+
+
+def _cells(figure: Figure) -> Sequence[str]:
+    low, high = min(figure.values), max(figure.values)
+    spread = f"{shown(low)} to {shown(high)}" if len(figure.values) > 1 else ""
+    goal = "" if figure.goal_max is None else f"at most {figure.goal_max:g}" + (", **missed**" if figure.missed else "")
+    return figure.what, f"{shown(figure.median)} {figure.unit}", spread, str(len(figure.values)), goal
+
+
+def shown(value: float) -> str:
+    """Return a value with three digits that count."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
