@@ -73,11 +73,22 @@ def train(  # noqa: PLR0917 (options are arguments)
     options = workflow.Options(seed=seed, threads=threads, device=device)
     chosen = name or files[0].stem
     _check_options(join, config=config, site=site, identity=identity, force=force, no_local=no_local)
-    again = ["swarmcell train", *map(str, files), *(["--name", name] if name else [])]
+    given = {
+        "--name": name,
+        "--runs": None if runs == Path("runs") else runs,
+        "--config": config,
+        "--join": join,
+        "--site": site,
+        "--identity": identity,
+        "--seed": seed or None,
+        "--threads": threads or None,
+        "--device": None if device == "auto" else device,
+    }
     try:
         with _progress() as progress:
+            tell = _naming(given, chosen, _observer(progress))
             if join is not None:
-                made = _in_swarm(files, join, site, identity, chosen, runs, options, _observer(progress), not no_local)
+                made = _in_swarm(files, join, site, identity, chosen, runs, options, tell, not no_local)
             else:
                 made = workflow.train_alone(
                     files,
@@ -85,16 +96,36 @@ def train(  # noqa: PLR0917 (options are arguments)
                     name=chosen,
                     study=_study(config),
                     options=options,
-                    observer=_observer(progress),
+                    observer=tell,
                     resume=resume,
                     force=force,
                 )
     except KeyboardInterrupt:
-        how = ["--join", str(join)] if join else [*(["--config", str(config)] if config else []), "--resume"]
         say("interrupted; the run can go on:")
-        next_command(" ".join([*again, *how]))
+        next_command(_again(files, given, "--no-local" * no_local, "--resume" * (join is None)))
         raise
     _end(made, files, as_json=json)
+
+
+def _naming(
+    given: dict[str, Any], name: str, tell: "Callable[[str, dict[str, Any]], None]"
+) -> "Callable[[str, dict[str, Any]], None]":
+    """Return the observer; it also notes which name the run got, if not the one it would have got: NAME-2."""
+
+    def observe(event: str, facts: dict[str, Any]) -> None:
+        if event == "started" and (got := Path(facts["run"]).name) != name:
+            given["--name"] = got
+        tell(event, facts)
+
+    return observe
+
+
+def _again(files: list[Path], given: dict[str, Any], *switches: str) -> str:
+    """Return the command line that goes on: the same, with every option that was given."""
+    import shlex
+
+    options = [part for flag, value in given.items() if value is not None for part in (flag, str(value))]
+    return shlex.join(["swarmcell", "train", *map(str, files), *options, *filter(None, switches)])
 
 
 def _check_options(
@@ -202,17 +233,12 @@ def _block(facts: dict[str, Any]) -> str:
 
 
 def _end(made: "Trained", files: list[Path], *, as_json: bool) -> None:
-    from rich.table import Table
-
-    from swarmcell.workflows.train import card_rows
+    from swarmcell.report.card_table import card_table
 
     if as_json:
         models = {name: str(path) for name, path in made.models.items()}
         print_json({"run": str(made.run), "models": models, "cards": made.cards, "notes": list(made.notes)})
     for model, card in made.cards.items():
-        table = Table("stage", "trained on", title=f"{model} model, digest {card['digest'][:16]}")
-        for row in card_rows(card):
-            table.add_row(*row)
-        console().print(table)
+        console().print(card_table(model, card))
     best = made.models.get("merged") or made.models["local"]
     next_command(f"swarmcell evaluate {best} {' '.join(map(str, files))}")

@@ -18,7 +18,7 @@ from swarmcell.cells.schema import read_prepared
 from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
 from swarmcell.model import released
 from swarmcell.model.learning import Learner, check_floors
-from swarmcell.model.stages import CELL, FEATURES, rule_of
+from swarmcell.model.stages import FEATURES, rule_of
 from swarmcell.model.state import MergedState, Score, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells, gather
@@ -376,23 +376,6 @@ def _of_block(about: dict[str, Any]) -> dict[str, Any]:
         return row
     score = Score(n=about["validation_n"], correct=about["validation_correct"], nll=about["validation_nll"])
     return row | _score(score)
-
-
-def card_rows(card: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what a card says of its stages, for a table: stage, and rounds with validation."""
-    rows = []
-    for stage in (FEATURES, CELL, "patient"):
-        if stage not in card["stages"]:
-            continue
-        facts = card["stages"][stage]
-        text = f"{facts['n_cells']} cells, {facts['n_donors']} donors, {facts['sites']} site(s)"
-        if stage != FEATURES:
-            text += f"; best of {facts['rounds']} rounds: {facts['best_round']}"
-        if "validation_loss" in facts:
-            text += f"; inner validation: loss {facts['validation_loss']:.3f}, "
-            text += f"accuracy {facts['validation_accuracy']:.3f} on {facts['validation_n']}"
-        rows.append((stage, text))
-    return rows
 
 
 def _card(model: released.TrainedModel) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""What a trained model's card says of its stages, as a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+STAGES = ("features", "cell", "patient")
+
+
+def card_table(model: str, card: Mapping[str, Any]) -> Table:
+    """Return a table of what each stage was trained on.
+
+    Parameters
+    ----------
+    model
+        `local` or `merged`.
+    card
+        The model's card, with its digest.
+    """
+    table = Table("stage", "trained on", title=f"{model} model, digest {card['digest'][:16]}")
+    for stage in STAGES:
+        if stage in card["stages"]:
+            table.add_row(stage, _trained_on(card["stages"][stage], with_rounds=stage != "features"))
+    return table
+
+
+def _trained_on(facts: Mapping[str, Any], *, with_rounds: bool) -> str:
+    text = f"{facts['n_cells']} cells, {facts['n_donors']} donors, {facts['sites']} site(s)"
+    if with_rounds:
+        text += f"; best of {facts['rounds']} rounds: {facts['best_round']}"
+    if "validation_loss" in facts:
+        text += f"; inner validation: loss {facts['validation_loss']:.3f}, "
+        text += f"accuracy {facts['validation_accuracy']:.3f} on {facts['validation_n']}"
+    return text
