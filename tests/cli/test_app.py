@@ -1,0 +1,183 @@
+"""The command line as a whole: quick, and each kind of failure with its own exit code."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from swarmcell import __version__, errors
+from swarmcell.cli.app import main
+from swarmcell.cli.common import EXIT_CODES, exit_code
+from swarmcell.config import swarm_file
+from swarmcell.model.study import Study
+from swarmcell.node import identity
+
+HEAVY = {"torch", "scanpy", "anndata", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "h5py"}
+FAILING = """\
+import sys
+from swarmcell.cli.app import main
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code or 0
+print("imported:", *sorted(name for name in sys.modules if "." not in name))
+sys.exit(code)
+"""
+EVERY_HELP = """\
+import sys
+import typer
+from typer.testing import CliRunner
+from swarmcell.cli.app import app
+
+def leaves(command, path):
+    below = getattr(command, "commands", {})
+    return [leaf for name, inner in below.items() for leaf in leaves(inner, [*path, name])] if below else [path]
+
+for path in leaves(typer.main.get_command(app), []):
+    assert CliRunner().invoke(app, [*path, "--help"]).exit_code == 0, path
+print("imported:", *sorted(name for name in sys.modules if "." not in name))
+"""
+
+
+def run(capsys, monkeypatch, *arguments):
+    """Run the program in this process; return its exit code and what it said to people."""
+    monkeypatch.setattr(sys, "argv", ["swarmcell", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+def imported(program, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, set(done.stdout.rpartition("imported:")[2].split())
+
+
+@pytest.fixture(scope="module")
+def broken(study_files, tmp_path_factory):
+    """A folder with one file of each kind that must be refused."""
+    folder = tmp_path_factory.mktemp("broken")
+    shutil.copy(study_files.files[0], folder / "site-a.h5ad")
+    (folder / "text.h5ad").write_text("not cells")
+    (folder / "torn.safetensors").write_bytes(study_files.merged.read_bytes()[:200])
+    (folder / "typo.toml").write_text('modality = "rna"\nunivers = "x.json"\n')
+    ad.AnnData(np.ones((3, 2), np.float32)).write_h5ad(folder / "bare.h5ad")
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("others")))
+        cards = [identity.create(name).card for name in ("x", "y", "z")]
+    study = Study(name="test", modality="rna")
+    swarm = swarm_file.dump(swarm_file.create(swarm_file.SwarmConfig(study=study), cards))
+    (folder / "swarm.toml").write_bytes(swarm)
+    (folder / "changed.toml").write_bytes(swarm.replace(b'"test"', b'"text"'))
+    (folder / "there.csv").write_text("mine")
+    return folder
+
+
+def test_an_unknown_command_is_refused_and_named(capsys, monkeypatch):
+    code, _, err = run(capsys, monkeypatch, "trian")
+    assert code == 2
+    assert "trian" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "arguments"),
+    [
+        ("options that contradict each other", 2, "train site-a.h5ad --join swarm.toml --force"),
+        ("no such option", 2, "train site-a.h5ad --fast"),
+        ("no such file", 3, "train nobody.h5ad"),
+        ("not a single-cell file", 3, "train text.h5ad"),
+        ("cells of nobody", 4, "train bare.h5ad"),
+        ("an unknown key", 5, "preprocess site-a.h5ad --config typo.toml --out out.h5ad"),
+        ("a torn model", 6, "evaluate torn.safetensors site-a.h5ad"),
+        ("no identity to sign with", 7, "train site-a.h5ad --join swarm.toml"),
+        ("a swarm file that was changed", 7, "train site-a.h5ad --join changed.toml"),
+    ],
+)
+def test_each_kind_of_bad_input_has_its_exit_code_and_no_traceback(
+    broken, capsys, monkeypatch, tmp_path, kind, code, arguments
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(broken)
+    before = sorted(broken.rglob("*"))
+    got, out, err = run(capsys, monkeypatch, *arguments.split())
+    assert got == code, f"{kind}: {err}"
+    assert out == ""
+    assert "Traceback" not in err
+    assert sorted(broken.rglob("*")) == before, "something was half-written"
+
+
+def test_an_output_that_exists_is_refused_with_its_own_exit_code(study_files, broken, capsys, monkeypatch):
+    arguments = ("predict", study_files.merged, study_files.files[0], "--out", broken / "there.csv")
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    assert code == 8, err
+    assert "--force" in err
+    assert (broken / "there.csv").read_text() == "mine"
+
+
+def test_debug_shows_the_traceback_and_nothing_else_does(broken, capsys, monkeypatch):
+    monkeypatch.chdir(broken)
+    _, _, shown = run(capsys, monkeypatch, "train", "nobody.h5ad", "--debug")
+    assert "Traceback (most recent call last)" in shown
+    _, _, plain = run(capsys, monkeypatch, "train", "nobody.h5ad")
+    assert "Traceback" not in plain
+    assert plain.strip().startswith("error: ")
+    assert "nobody.h5ad" in plain
+
+
+def test_every_branch_of_the_tree_has_one_exit_code_of_its_own():
+    branches = errors.SwarmcellError.__subclasses__()
+    assert set(branches) == set(EXIT_CODES)
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+    assert not set(EXIT_CODES.values()) & {0, 1, 130}
+
+
+def test_a_twig_has_the_exit_code_of_its_branch():
+    for branch, code in EXIT_CODES.items():
+        for kind in [branch, *branch.__subclasses__()]:
+            assert exit_code(kind("why")) == code
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    def below(kind):
+        return {name for twig in kind.__subclasses__() for name in (twig.__name__, *below(twig))}
+
+    named = {word for word in errors.__doc__.replace("─", " ").split() if word.endswith("Error")}
+    assert named == {"SwarmcellError", *below(errors.SwarmcellError)}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(option):
+    out, modules = imported(FAILING, option)
+    assert not modules & HEAVY
+    assert ("Usage" in out) if option == "--help" else (f"swarmcell {__version__}" in out)
+
+
+def test_no_commands_help_imports_anything_heavy():
+    _, modules = imported(EVERY_HELP)
+    assert not modules & HEAVY
+
+
+def test_without_a_command_the_help_is_shown(capsys, monkeypatch):
+    _, out, err = run(capsys, monkeypatch)
+    assert "preprocess" in out + err
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "swarmcell", "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"swarmcell {__version__}\n")
+
+
+def test_the_installed_command_is_this_program():
+    command = Path(sys.executable).with_name("swarmcell")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, f"swarmcell {__version__}\n")
