@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from swarmcell.cli.app import app
+from swarmcell.errors import CellsError, UsageError
 
 
 @pytest.fixture
@@ -67,3 +68,23 @@ def test_error_has_the_exit_code_of_its_kind_and_no_traceback(
     assert ended.returncode == code, ended.stderr
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_panel_of_log_normalised_values_is_made_as_the_error_says(cells: Path, tmp_path: Path) -> None:
+    adata = ad.read_h5ad(cells)
+    adata.X = np.log1p(adata.X)
+    lognorm, out = tmp_path / "lognorm.h5ad", tmp_path / "universe.json"
+    adata.write_h5ad(lognorm)
+    invoke = CliRunner().invoke
+    refused = invoke(app, ["panel", "create", str(lognorm), "-o", str(out)])
+    assert isinstance(refused.exception, CellsError)
+    assert "--input lognorm" in str(refused.exception)
+    assert not out.exists()
+    assert invoke(app, ["panel", "create", str(lognorm), "-o", str(out), "--input", "lognorm"]).exit_code == 0
+    assert len(json.loads(out.read_text())["features"]) == 30
+
+
+def test_a_kind_of_input_that_is_none_is_refused(cells: Path, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["panel", "create", str(cells), "-o", str(tmp_path / "u.json"), "--input", "raw"])
+    assert isinstance(refused.exception, UsageError)
+    assert "expected counts or lognorm" in str(refused.exception)

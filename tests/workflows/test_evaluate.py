@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn import metrics as oracle
 from swarmcell.cells import schema
 from swarmcell.errors import CellsError, InputError, ModelError, PanelError, UsageError
 from swarmcell.model import released
+from swarmcell.model.study import Floors, rules_digest
 from swarmcell.workflows.evaluate import evaluate
 
 FAST = {"n_bootstrap": 200}
@@ -308,3 +310,16 @@ def test_values_that_are_not_finite_are_refused(study_files, make_cells, tmp_pat
         file["X/data"][0] = np.nan
     with pytest.raises(CellsError, match="NaN"):
         evaluate(study_files.merged, [path], **FAST)
+
+
+@pytest.mark.parametrize(("floors", "n_said"), [(Floors(donors=1), 1), (Floors(), 0)])
+def test_lowered_floors_of_a_swarm_are_said(make_cells, fit_model, tmp_path, floors, n_said):
+    cohort = [make_cells("site-a"), make_cells("site-b")]
+    files = [written(one, tmp_path / f"{i}.h5ad") for i, one in enumerate(cohort)]
+    model = fit_model(*cohort)
+    study = replace(model.study, floors=floors)
+    state = replace(model.state, rules=rules_digest(study))
+    made = released.assemble(state, study, tuple(cohort[0].var_names), {"trained": "swarm"})
+    found = evaluate(saved(made, tmp_path / "merged.safetensors"), files, n_bootstrap=20)
+    said = [caveat for caveat in found.caveats if "1 donor(s) and 20 cells (by default 5 and 20)" in caveat]
+    assert len(said) == n_said

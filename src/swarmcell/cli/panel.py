@@ -22,6 +22,7 @@ def create(  # noqa: PLR0917 (options are arguments)
     reference: Annotated[str, typer.Option("--reference", help="Where the IDs come from, such as GRCh38.")] = "",
     modality: Annotated[str | None, typer.Option("--modality", help="rna or cytometry; else told by the file.")] = None,
     genome: Annotated[str | None, typer.Option("--genome", help="Genome of a 10x h5 file with several.")] = None,
+    input_kind: Annotated[str, typer.Option("--input", help="counts, or lognorm (log-normalised X).")] = "counts",
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -31,14 +32,19 @@ def create(  # noqa: PLR0917 (options are arguments)
 
     Example: `swarmcell panel create sample_data/rna/site-a/sample-1 --reference GRCh38 --out universe.json`
     """
+    from swarmcell.cells.readers import ReadOptions
     from swarmcell.errors import UsageError
     from swarmcell.workflows import panel
 
     if modality not in (None, "rna", "cytometry"):
         msg = f"--modality {modality}: expected rna or cytometry."
         raise UsageError(msg)
+    if input_kind not in {"counts", "lognorm"}:
+        msg = f"--input {input_kind}: expected counts or lognorm."
+        raise UsageError(msg)
     chosen: Any = modality
-    made = panel.create(sources, out, modality=chosen, name=name, reference=reference, genome=genome, force=force)
+    options = ReadOptions(kind="lognorm" if input_kind == "lognorm" else "counts", genome=genome)
+    made = panel.create(sources, out, modality=chosen, name=name, reference=reference, options=options, force=force)
     say(f"{out}: {len(made.features)} features, {made.modality}, sha256 {made.sha256}")
     if json:
         print_json({key: value for key, value in panel.described(made).items() if key != "features"})

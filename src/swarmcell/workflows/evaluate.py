@@ -20,6 +20,7 @@ from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
 from swarmcell.metrics import words
 from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
+from swarmcell.model.study import Floors
 from swarmcell.workflows.cell_figures import cell_task
 from swarmcell.workflows.cohort import UNLABELLED, Cohort, gather
 from swarmcell.workflows.evaluation import (
@@ -284,8 +285,23 @@ def _caveats(
         missing = [label for label in cohort.cell_types + cohort.conditions if label not in _labels(named.model)]
         if missing:
             yield f"The {named.name} model does not know {', '.join(missing)}; it never predicts them."
+    yield from _lower_floors(models)
     if any(m.name == "pooled" for m in models):
         yield "The pooled model needed all sites' cells on one machine; it is here for comparison only."
+
+
+def _lower_floors(models: Sequence[_Named]) -> Iterator[str]:
+    """Say where a swarm's sites published sums of fewer donors or cells than they would by default."""
+    default = Floors()
+    for named in models:
+        floors = named.model.study.floors
+        is_lower = floors.donors < default.donors or floors.cells < default.cells
+        if named.model.card.get("trained") == "swarm" and is_lower:
+            yield (
+                f"The {named.name} model's study lowered the floors: a site could publish sums of {floors.donors} "
+                f"donor(s) and {floors.cells} cells (by default {default.donors} and {default.cells}). Such sums say "
+                "much of each donor; this is for research sets."
+            )
 
 
 def _labels(model: TrainedModel) -> frozenset[str]:

@@ -20,7 +20,7 @@ def create(
     modality: Modality | None,
     name: str | None,
     reference: str,
-    genome: str | None = None,
+    options: ReadOptions,
     force: bool = False,
 ) -> Panel:
     """Write the panel of the features that every source has, in the order of the first.
@@ -31,6 +31,8 @@ def create(
         Matrices of any format that `swarmcell preprocess` reads; no value of a cell is taken from them.
     modality
         `None`: cytometry where the first source is FCS, else RNA.
+    options
+        What a reader must be told of RNA; where the counts stand tells which features count.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def create(
         If `out` exists (without `force`) or cannot be written.
     """
     is_events = modality == "cytometry" or (modality is None and sources[0].exists() and is_cytometry(sources[0]))
-    made = [_of_events(path) if is_events else _of_matrix(path, genome) for path in sources]
+    made = [_of_events(path) if is_events else _of_matrix(path, options) for path in sources]
     panels = _common(made, name or stem(out.name), reference)
     panel.dump(panels, out, force=force)
     return panels
@@ -83,13 +85,13 @@ def described(one: Panel) -> dict[str, Any]:
     }
 
 
-def _of_matrix(path: Path, genome: str | None) -> Panel:
+def _of_matrix(path: Path, options: ReadOptions) -> Panel:
     if path.suffix == ".h5ad" and path.is_file() and hdf5.is_hdf5(path):
         with hdf5.open_file(path) as file:
             is_prepared = f"uns/{schema.UNS}/universe" in file
         if is_prepared:
             return read(path)
-    return genes.own_universe([open_source(path, ReadOptions(genome=genome))], path.name)
+    return genes.own_universe([open_source(path, options)], path.name)
 
 
 def _of_events(path: Path) -> Panel:
