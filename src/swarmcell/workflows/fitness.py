@@ -48,6 +48,20 @@ def refuse_unfit(adata: "AnnData", study: Study, *, source: str) -> None:
         raise fault
 
 
+def refuse_other_universe(adata: "AnnData", study: Study, *, source: str) -> None:
+    """Raise if the cells are of another modality or universe than the study; floors and labels are not looked at.
+
+    Raises
+    ------
+    PanelError
+        If they were prepared with another universe.
+    CellsError
+        If the modality is another.
+    """
+    for fault in _universe(adata, study, source):
+        raise fault
+
+
 def _universe(adata: "AnnData", study: Study, source: str) -> Iterator[SwarmcellError]:
     stored = adata.uns[schema.UNS]
     if stored["modality"] != study.modality:

@@ -22,6 +22,7 @@ from swarmcell.model.stages import FEATURES, rule_of
 from swarmcell.model.state import MergedState, Score, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells, gather
+from swarmcell.workflows.fitness import refuse_other_universe
 from swarmcell.workflows.rules import learnable, study_alone
 from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_swarm
 from swarmcell.workflows.task import SiteTask
@@ -109,13 +110,13 @@ def train_alone(
         The branch that fits, before anything is written where that is possible.
     """
     sources = _read(prepared)
+    if resume:  # before the study, which takes the run's seed
+        options = _stored_options(choose_alone(runs, name, resume=True, force=False), options)
     whole = study_alone(study, sources, seed=options.seed)
     cells = _gather(sources, whole)
     sources.clear()  # the counts are no longer needed: memory
-    folder = choose_alone(runs, name, resume=resume, force=force)
-    if resume:
-        options = _stored_options(folder, options)
     plan, notes = learnable(whole, cells)
+    folder = choose_alone(runs, name, resume=resume, force=force)  # last, for --force clears an earlier run
     settings = _settings("local", prepared, plan, cells, options)
     if resume:
         _check_same(folder, settings)
@@ -154,6 +155,8 @@ def train_in_swarm(
 
     study = seat.swarm.study
     sources = _read(prepared)
+    for source, adata in sources:
+        refuse_other_universe(adata, study, source=source)
     cells = _gather(sources, study)
     sources.clear()
     check_floors(study, cells, who=", ".join(path.name for path in prepared))
