@@ -1,0 +1,208 @@
+"""The README's way by hand, on the sample data: each hospital has its own folder, its own keys and real processes."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SITES = ("site-a", "site-b", "site-c")
+LIMIT_S = 120
+
+
+class Hospital:
+    """One site; `run` waits for a command, `start` does not."""
+
+    def __init__(self, folder, name, processes):
+        self.name, self.folder, self._processes = name, folder / name, processes
+        self.folder.mkdir()
+        self.file = f"{name}.h5ad"
+        self.metrics = self.folder / "runs" / name / "metrics.jsonl"
+
+    def start(self, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "swarmcell", *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "XDG_CONFIG_HOME": str(self.folder / "keys"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._processes.append(process)
+        return process
+
+    def run(self, *arguments):
+        return said(self.start(*arguments))
+
+    def join(self, swarm="../swarm.toml", *more):
+        return self.start("train", self.file, "--join", swarm, "--threads", 1, "--no-local", *more)
+
+    def rounds(self):
+        return self.metrics.read_text().count("\n") if self.metrics.is_file() else 0
+
+    def wait_for_round(self, number, process):
+        deadline = time.monotonic() + LIMIT_S
+        while self.rounds() < number:
+            assert process.poll() is None, f"{self.name} ended before round {number}: {process.stderr.read()}"
+            assert time.monotonic() < deadline, f"{self.name}: no round {number}"
+            time.sleep(0.02)
+
+    def digest(self):
+        return json.loads((self.folder / "runs" / self.name / "merged.json").read_text())["digest"]
+
+
+def said(process, code=0):
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    return out, err
+
+
+@pytest.fixture
+def processes():
+    started = []
+    yield started
+    end(started)
+
+
+def end(started):
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory):
+    """Three hospitals with prepared files, keys, and a swarm file; `prepared` and `at` make copies of it."""
+    folder, started = tmp_path_factory.mktemp("hospitals"), []
+    sites = [Hospital(folder, name, started) for name in SITES]
+    config = ROOT / "configs" / "rna.toml"
+    own = ROOT / "sample_data" / "rna"
+    try:
+        preparing = [s.start("preprocess", own / s.name, "--config", config, "--out", s.file) for s in sites]
+        for process in preparing:
+            said(process)
+        for process in [s.start("init", "--name", s.name) for s in sites]:
+            said(process)
+        cards = [site.start("identity", "show", site.name) for site in sites]
+        for site, process in zip(sites, cards, strict=True):
+            (folder / f"{site.name}.card.toml").write_text(said(process)[0])
+    finally:
+        end(started)
+    found(sites[0], ROOT / "configs" / "swarm-rna.toml")
+    return folder
+
+
+def found(site, rules, out="../swarm.toml"):
+    founders = [part for name in SITES for part in ("--founder", f"../{name}.card.toml")]
+    site.run("swarm", "create", rules, *founders, "--out", out)
+
+
+@pytest.fixture
+def hospitals(founded, tmp_path, processes):
+    """The founded swarm in a folder of this test's own."""
+    folder = tmp_path / "hospitals"
+    sites = []
+    folder.mkdir()
+    for name in SITES:
+        sites.append(Hospital(folder, name, processes))
+        shutil.copytree(founded / name, folder / name, dirs_exist_ok=True)
+    for path in founded.glob("*.toml"):
+        shutil.copy(path, folder)
+    return sites
+
+
+def logs(site):
+    return list(site.folder.parent.glob("swarm.*.log"))
+
+
+def test_a_tampered_swarm_file_is_refused_before_anything_is_signed(hospitals):
+    site = hospitals[0]
+    path = site.folder.parent / "swarm.toml"
+    path.write_text(path.read_text().replace("rounds_max = 15", "rounds_max = 14", 1))
+    _, error = said(site.join(), 7)
+    assert "swarm.toml" in error
+    assert not logs(site)
+    assert not (site.folder / "runs").exists()
+
+
+def test_cells_of_another_universe_are_refused_with_the_remedy(hospitals):
+    site = hospitals[2]
+    config = site.folder / "own.toml"
+    config.write_text('modality = "rna"\n[qc]\nmin_genes = 100\nmin_counts = 200\n')
+    (site.folder / site.file).unlink()
+    site.run("preprocess", ROOT / "sample_data" / "rna" / "site-c", "--config", config, "--out", site.file)
+    _, error = said(site.join(), 4)
+    assert "universe" in error
+    assert "panel diff" in error
+    assert not logs(site)
+
+
+def test_one_class_in_the_whole_swarm_ends_with_the_same_failure_at_every_site(hospitals):
+    for site in hospitals:
+        path = site.folder / site.file
+        adata = ad.read_h5ad(path)
+        adata.obs["condition"] = pd.Categorical(["sepsis"] * adata.n_obs)
+        adata.write_h5ad(path)
+    rules = hospitals[0].folder / "patients.toml"
+    text = (ROOT / "configs" / "swarm-rna.toml").read_text()
+    text = text.replace('stages = ["features", "cell", "patient"]', 'stages = ["features", "patient"]')
+    rules.write_text(text.replace("../sample_data", str(ROOT / "sample_data")))
+    found(hospitals[0], rules, "../patients.toml")
+    errors = [said(process, 7)[1] for process in [site.join("../patients.toml") for site in hospitals]]
+    reasons = {next(line for line in error.splitlines() if line.startswith("error: ")) for error in errors}
+    assert len(reasons) == 1
+    assert "sepsis" in reasons.pop()
+    assert not any((site.folder / "runs" / site.name / "merged.safetensors").exists() for site in hospitals)
+
+
+def test_a_swarm_survives_a_kill_and_a_ctrl_c_and_all_hold_one_model_that_verifies(hospitals):
+    killed, interrupted, quiet = hospitals
+    first, second, third = killed.join(), interrupted.join(), quiet.join("../swarm.toml", "--quiet")
+
+    killed.wait_for_round(3, first)
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    first = killed.join()
+
+    interrupted.wait_for_round(interrupted.rounds() + 3, second)
+    second.send_signal(signal.SIGINT)
+    _, told = said(second, 130)
+    goes_on = next(line.removeprefix("next: ") for line in told.splitlines() if line.startswith("next: "))
+    words = shlex.split(goes_on)
+    assert words[:5] == ["swarmcell", "train", interrupted.file, "--join", "../swarm.toml"]
+    second = interrupted.start(*words[1:])  # exactly what it told the user to type
+
+    assert said(third) == ("", ""), "--quiet prints nothing where all is well"
+    for process in (first, second):
+        said(process)
+    assert len({site.digest() for site in hospitals}) == 1
+
+    out, _ = killed.run("swarm", "verify", "../swarm.toml", "--cells", killed.file, "--json")
+    checked = json.loads(out)
+    assert checked["faults"] == []
+    assert checked["merges"] > 0
+
+
+def test_a_run_alone_that_got_another_name_is_told_by_that_name_when_interrupted(hospitals):
+    site = hospitals[2]
+    (site.folder / "runs" / site.name).mkdir(parents=True)  # an earlier run has the name
+    site.metrics = site.folder / "runs" / f"{site.name}-2" / "metrics.jsonl"
+    process = site.start("train", site.file, "--seed", 3, "--threads", 1)
+    site.wait_for_round(2, process)
+    process.send_signal(signal.SIGINT)
+    _, told = said(process, 130)
+    goes_on = told.splitlines()[-1].removeprefix("next: ")
+    assert goes_on == f"swarmcell train {site.file} --name {site.name}-2 --seed 3 --threads 1 --resume"
+    site.run(*shlex.split(goes_on)[1:])
+    assert (site.metrics.parent / "local.safetensors").exists()
