@@ -1,6 +1,8 @@
 """Small simulated cells, prepared as `preprocess` would, for the tests of learning."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import anndata as ad
 import numpy as np
@@ -10,6 +12,11 @@ from scipy import sparse
 
 from swarmcell.cells import schema
 from swarmcell.cells.panel import Feature, Panel
+from swarmcell.model.contribution import Contribution
+from swarmcell.model.learning import Learner
+from swarmcell.model.state import MergedState, from_bytes
+from swarmcell.model.study import FitRule, Study
+from swarmcell.model.training_cells import TrainingCells, gather
 
 TYPES = ("B", "NK", "T")
 CONDITIONS = ("control", "disease")
@@ -64,3 +71,48 @@ def prepared(
 @pytest.fixture
 def make() -> Callable[..., ad.AnnData]:
     return prepared
+
+
+QUICK = FitRule(batch_rows=32, learning_rate=0.05, rounds_max=3, patience_rounds=2)
+
+
+@dataclass
+class Lab:
+    """A small study, and the loop that a swarm's peers run: contribute, merge, again until it is finished."""
+
+    quick: FitRule = QUICK
+    types: tuple[str, ...] = TYPES
+    conditions: tuple[str, ...] = CONDITIONS
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def study(self, **changes: object) -> Study:
+        rules = {"cell_types": TYPES, "conditions": CONDITIONS, "cell": QUICK, "patient": QUICK}
+        return Study(**({"name": "test", "modality": "rna"} | rules | changes))
+
+    def cells(self, *prepared: ad.AnnData, study: Study | None = None) -> TrainingCells:
+        study = study or self.study()
+        named = [(f"file {i}", adata) for i, adata in enumerate(prepared)]
+        return gather(named, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
+
+    def learners(self, *sites: ad.AnnData, study: Study | None = None, seed: int = 0) -> list[Learner]:
+        study = study or self.study()
+        return [Learner(study, self.cells(site, study=study), seed=seed, threads=1) for site in sites]
+
+    def rounds(self, learners: Sequence[Learner]) -> list[tuple[bytes, list[Contribution]]]:
+        """Return the merged state before each round with what the sites contributed, and the last state with none."""
+        raw, history = learners[0].start(), []
+        while not from_bytes(raw).finished:
+            contributions = [learner.contribute(raw, self.stop) for learner in learners]
+            history.append((raw, contributions))
+            outcome = learners[0].merge(raw, contributions)
+            assert outcome.left_out == {}
+            raw = outcome.state
+        return [*history, (raw, [])]
+
+    def learnt(self, learners: Sequence[Learner]) -> MergedState:
+        return from_bytes(self.rounds(learners)[-1][0])
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()

@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from swarmcell.cells import panel
 from swarmcell.config.base import FrozenModel, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
+from swarmcell.model.stages import check_numbers
 from swarmcell.model.study import Study
 from swarmcell.node.identity import Card
 from swarmcell.swarm import encoding
@@ -98,10 +99,17 @@ def load_config(path: Path) -> SwarmConfig:
         If a value is missing, unknown or impossible, or the universe is not a panel.
     """
     content = read_toml(path)
-    study = dict(content.get("study", {}))
-    if "universe" in study:
+    study = content.get("study", {})
+    study = dict(study) if isinstance(study, dict) else study
+    if isinstance(study, dict) and "universe" in study:
         study["universe_sha256"] = panel.load(path.parent / str(study.pop("universe"))).sha256
-    return parse({**content, "study": study}, SwarmConfig, source=str(path))
+    config = parse({**content, "study": study}, SwarmConfig, source=str(path))
+    try:
+        check_numbers(config.study)
+    except ConfigError as error:
+        error.add_note(f"in {path}")
+        raise
+    return config
 
 
 def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmcell.cells.batches import Matrix
-from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, STATISTICS_BITS, Floats, to_float
+from swarmcell.model.fixed import PARAMETER_BITS, STATISTICS_BITS, Floats, to_float
 from swarmcell.model.study import FitRule
 
 Parameters = Mapping[str, npt.NDArray[Any]]
@@ -64,10 +64,9 @@ def initial(rule: FitRule, n_features: int, n_classes: int, *, seed: int) -> dic
     ----------
     He et al. 2015, arXiv:1502.01852, section 2.2.
     """
-    dtype = np.int64 if rule.merge == "exact-sum" else np.int32
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, shape in shapes(rule, n_features, n_classes).items():
-        arrays[name] = np.zeros(shape, dtype)
+        arrays[name] = np.zeros(shape, np.int32)
         if name == "norm_weight":
             arrays[name] += np.int32(1 << PARAMETER_BITS)
         elif rule.model == "mlp" and len(shape) == 2:
@@ -87,11 +86,8 @@ def _he_uniform(shape: tuple[int, ...], label: str) -> npt.NDArray[np.int32]:
 
 
 def to_floats(parameters: Parameters) -> dict[str, Floats]:
-    """Return fixed-point parameters as float64; int32 is 2**-22, int64 is 2**-40."""
-    return {
-        name: to_float(array, PARAMETER_BITS if array.dtype.itemsize == 4 else EXACT_BITS)
-        for name, array in parameters.items()
-    }
+    """Return fixed-point parameters (2**-22) as float64."""
+    return {name: to_float(array, PARAMETER_BITS) for name, array in parameters.items()}
 
 
 def logits(parameters: Mapping[str, Floats], X: Matrix, scaling: Scaling) -> Floats:

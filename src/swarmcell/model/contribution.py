@@ -27,7 +27,7 @@ class Contribution:
     Attributes
     ----------
     kind
-        `statistics` (exact sums) or `update` (parameters, or the sums of an exact fit).
+        `statistics` (exact sums) or `update` (parameters).
     parameters
         Canonical bytes of named integer arrays.
     n_cells, n_donors

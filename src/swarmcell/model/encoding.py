@@ -58,6 +58,8 @@ def encode(named: Named) -> bytes:
     arrays: list[list[Any]] = [
         [name, _dtype_code(named.arrays[name]), list(named.arrays[name].shape)] for name in names
     ]
+    for entry, before in zip(arrays, ["", *names], strict=False):
+        _check_entry(entry, after=before)
     _check_plain(named.header, depth=0)
     head = cbor2.dumps({"header": dict(named.header), "arrays": arrays}, canonical=True)
     parts = [MAGIC, len(head).to_bytes(4, "little"), head]
@@ -83,6 +85,7 @@ def decode(raw: bytes) -> Named:
 
 
 def _decode_head(raw: bytes) -> dict[str, Any]:
+    _check_items(raw)
     try:
         head = cbor2.loads(raw)
     except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError, MemoryError):
@@ -95,6 +98,18 @@ def _decode_head(raw: bytes) -> dict[str, Any]:
     if cbor2.dumps(head, canonical=True) != raw:
         _refuse("its header is not canonical")
     return head
+
+
+def _check_items(raw: bytes) -> None:
+    """Refuse CBOR tags before a decoder sees them: shared references grow a few bytes into more than any memory."""
+    at = 0
+    while at < len(raw):
+        major, info = raw[at] >> 5, raw[at] & 31
+        size = 1 << (info - 24) if 24 <= info < 28 else 0
+        if major == 6 or info >= 28:
+            _refuse("its header has tags or indefinite lengths")
+        argument = int.from_bytes(raw[at + 1 : at + 1 + size], "big") if size else info
+        at += 1 + size + (argument if major in (2, 3) else 0)
 
 
 def _decode_arrays(entries: list[Any], body: memoryview) -> dict[str, Array]:
@@ -126,7 +141,7 @@ def _check_entry(entry: Any, *, after: str) -> tuple[str, np.dtype[Any], tuple[i
         _refuse("an array is neither int32 nor int64")
     if not isinstance(shape, list) or len(shape) > LIMIT_DIMENSIONS:
         _refuse("an array has too many dimensions")
-    if not all(type(n) is int and 0 <= n <= LIMIT_BYTES for n in shape):
+    if not all(type(n) is int and n >= 0 for n in shape) or math.prod(max(n, 1) for n in shape) > LIMIT_BYTES:
         _refuse("an array's shape is impossible")
     return name, DTYPES[code], tuple(shape)
 

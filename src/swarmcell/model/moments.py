@@ -55,6 +55,8 @@ def _column_sums(chunk: Matrix, power: int) -> Integers:
 def mean_and_scale(n: int, first: Array, second: Array) -> tuple[Integers, Integers]:
     """Return mean and standard deviation (divisor n) in fixed point 2**-24; a constant feature has scale 1.
 
+    A feature is constant if its variance is within the rounding of the values that were summed.
+
     Parameters
     ----------
     n
@@ -64,8 +66,10 @@ def mean_and_scale(n: int, first: Array, second: Array) -> tuple[Integers, Integ
     """
     means, scales = [], []
     for s1, s2 in zip(first.tolist(), second.tolist(), strict=True):
-        means.append((2 * s1 + n) // (2 * n))
-        scales.append(math.isqrt(variance_numerator(n, s1, s2) // (n * n)) or _ONE)
+        mean, variance = (2 * s1 + n) // (2 * n), variance_numerator(n, s1, s2) // (n * n)
+        noise = (_ONE >> 1) + abs(mean) + 1  # of x**2 - mean**2 in 2**-48, where x and x**2 were rounded to 2**-24
+        means.append(mean)
+        scales.append(math.isqrt(variance) if variance > noise else _ONE)
     return np.array(means, np.int64), np.array(scales, np.int64)
 
 

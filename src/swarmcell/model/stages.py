@@ -3,6 +3,7 @@
 Rules: everything here is part of the merge: pure, exact integers, equal at every peer.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,8 +26,9 @@ def check_study(study: Study) -> None:
     Raises
     ------
     ConfigError
-        If its stages do not start with `features`, repeat, or lack their labels.
+        If its stages do not start with `features`, repeat, or lack their labels, or a number is impossible.
     """
+    check_numbers(study)
     if not study.stages or study.stages[0] != FEATURES or len(set(study.stages)) != len(study.stages):
         msg = f"[study] stages = {list(study.stages)}; expected 'features' first, then 'cell', 'patient' or both."
         raise ConfigError(msg)
@@ -41,9 +43,33 @@ def check_study(study: Study) -> None:
             key = "cell_types" if stage == CELL else "conditions"
             msg = f"[study] {key} = {list(labels(study, stage))}; stage {stage!r} needs at least two."
             raise ConfigError(msg)
+
+
+def check_numbers(study: Study) -> None:
+    """Check the study's numbers and vocabularies, without asking whether they suffice to learn.
+
+    Raises
+    ------
+    ConfigError
+        If a number is below its least value or not finite, or a label stands twice.
+    """
+    for key in ("cell_types", "conditions"):
+        names = getattr(study, key)
+        if len(set(names)) < len(names):
+            msg = f"[study] {key} = {list(names)}: a label stands there twice. Name each once."
+            raise ConfigError(msg)
+    _check_least("[study.features]", study.features, n_top=1)
+    _check_least("[study.floors]", study.floors, donors=1, cells=1)
+    for stage in (CELL, PATIENT):
         rule = rule_of(study, stage)
-        if rule.merge == "exact-sum" and rule.model != "linear":
-            msg = f"[study.{stage}] merge = 'exact-sum' fits linear models only; use model = 'linear'."
+        _check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
+        _check_least(f"[study.{stage}]", rule, rounds_max=1, patience_rounds=1, learning_rate=1e-12, l2=0)
+
+
+def _check_least(table: str, rule: object, **least: float) -> None:
+    for key, value in least.items():
+        if not value <= getattr(rule, key) < math.inf:
+            msg = f"{table} {key} = {getattr(rule, key)}; expected a number, at least {value:g}."
             raise ConfigError(msg)
 
 

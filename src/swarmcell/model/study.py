@@ -35,7 +35,7 @@ class FitRule:
 
     model: Literal["linear", "mlp"] = "linear"
     hidden: int = 64  # units of the hidden layer of `mlp`; chosen
-    merge: Literal["fedavg", "exact-sum"] = "fedavg"
+    merge: Literal["fedavg"] = "fedavg"
     epochs_per_round: int = 1
     batch_rows: int = 256
     learning_rate: float = 0.01
