@@ -67,6 +67,17 @@ def said(process, code=0):
     return out, err
 
 
+def all_said(processes, code=0):
+    """Wait for all; the first that ends otherwise than expected fails the test at once, with its own words."""
+    deadline = time.monotonic() + LIMIT_S
+    while any(process.poll() is None for process in processes):
+        strange = [process for process in processes if process.poll() not in {None, code}]
+        assert not strange, [process.communicate()[1] for process in strange]
+        assert time.monotonic() < deadline, "some peers never ended"
+        time.sleep(0.05)
+    return [said(process, code) for process in processes]
+
+
 @pytest.fixture
 def processes():
     started = []
@@ -89,13 +100,11 @@ def founded(tmp_path_factory):
     own = ROOT / "sample_data" / "rna"
     try:
         preparing = [s.start("preprocess", own / s.name, "--config", config, "--out", s.file) for s in sites]
-        for process in preparing:
-            said(process)
-        for process in [s.start("init", "--name", s.name) for s in sites]:
-            said(process)
+        all_said(preparing)
+        all_said([s.start("init", "--name", s.name) for s in sites])
         cards = [site.start("identity", "show", site.name) for site in sites]
-        for site, process in zip(sites, cards, strict=True):
-            (folder / f"{site.name}.card.toml").write_text(said(process)[0])
+        for site, (card, _) in zip(sites, all_said(cards), strict=True):
+            (folder / f"{site.name}.card.toml").write_text(card)
     finally:
         end(started)
     found(sites[0], ROOT / "configs" / "swarm-rna.toml")
@@ -158,7 +167,8 @@ def test_one_class_in_the_whole_swarm_ends_with_the_same_failure_at_every_site(h
     text = text.replace('stages = ["features", "cell", "patient"]', 'stages = ["features", "patient"]')
     rules.write_text(text.replace("../sample_data", str(ROOT / "sample_data")))
     found(hospitals[0], rules, "../patients.toml")
-    errors = [said(process, 7)[1] for process in [site.join("../patients.toml") for site in hospitals]]
+    peers = [site.join("../patients.toml") for site in hospitals]
+    errors = [error for _, error in all_said(peers, 7)]
     reasons = {next(line for line in error.splitlines() if line.startswith("error: ")) for error in errors}
     assert len(reasons) == 1
     assert "sepsis" in reasons.pop()
@@ -183,9 +193,8 @@ def test_a_swarm_survives_a_kill_and_a_ctrl_c_and_all_hold_one_model_that_verifi
     assert words[:5] == ["swarmcell", "train", interrupted.file, "--join", "../swarm.toml"]
     second = interrupted.start(*words[1:])  # exactly what it told the user to type
 
-    assert said(third) == ("", ""), "--quiet prints nothing where all is well"
-    for process in (first, second):
-        said(process)
+    ended = all_said([first, second, third])
+    assert ended[2] == ("", ""), "--quiet prints nothing where all is well"
     assert len({site.digest() for site in hospitals}) == 1
 
     out, _ = killed.run("swarm", "verify", "../swarm.toml", "--cells", killed.file, "--json")

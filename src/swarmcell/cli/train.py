@@ -1,5 +1,6 @@
 """`swarmcell train`: a site's own model, a pooled one, or a swarm's."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,9 @@ def train(  # noqa: PLR0917 (options are arguments)
     options = workflow.Options(seed=seed, threads=threads, device=device)
     chosen = name or files[0].stem
     _check_options(join, config=config, site=site, identity=identity, force=force, no_local=no_local)
+    if resume and force:
+        msg = "--resume goes on with a run and --force replaces it: give one of them."
+        raise UsageError(msg)
     given = {
         "--name": name,
         "--runs": None if runs == Path("runs") else runs,
@@ -122,8 +126,6 @@ def _naming(
 
 def _again(files: list[Path], given: dict[str, Any], *switches: str) -> str:
     """Return the command line that goes on: the same, with every option that was given."""
-    import shlex
-
     options = [part for flag, value in given.items() if value is not None for part in (flag, str(value))]
     return shlex.join(["swarmcell", "train", *map(str, files), *options, *filter(None, switches)])
 
@@ -241,4 +243,4 @@ def _end(made: "Trained", files: list[Path], *, as_json: bool) -> None:
     for model, card in made.cards.items():
         console().print(card_table(model, card))
     best = made.models.get("merged") or made.models["local"]
-    next_command(f"swarmcell evaluate {best} {' '.join(map(str, files))}")
+    next_command(shlex.join(["swarmcell", "evaluate", str(best), *map(str, files)]))

@@ -134,7 +134,7 @@ def _steps(source: str, configs: str, modality: Modality) -> list[tuple[str, lis
         ),
         (
             "For comparison only: one model of all cells in one place",
-            [Command("pooled", ("train", *files, "--name", "pooled", "--config", rules, "--threads", "2"))],
+            [Command("pooled", ("train", *files, "--name", "pooled", "--config", rules, "--threads", "1"))],
         ),
         (
             "Held-out patients: the swarm beside each site alone and all cells pooled",

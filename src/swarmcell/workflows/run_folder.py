@@ -158,12 +158,16 @@ def choose_alone(runs: Path, name: str, *, resume: bool, force: bool) -> RunFold
     Raises
     ------
     UsageError
-        If there is nothing to resume, or a swarm's run would be replaced.
+        If there is nothing to resume, or it is a swarm's run, which goes on by itself and must not be replaced.
     """
     folder = RunFolder(runs / check_name(name))
     if resume:
-        if not folder.settings():
+        settings = folder.settings()
+        if not settings:
             msg = f"--resume: there is no run {folder.path}. Start it without --resume, or give its --name."
+            raise UsageError(msg)
+        if "swarm" in settings:
+            msg = f"--resume: {folder.path} is a swarm's run, which goes on by itself: give its swarm file with --join."
             raise UsageError(msg)
         return folder
     if not folder.path.exists():
