@@ -124,7 +124,7 @@ def test_only_the_end_is_the_end():
 
 def test_scores_are_compared_as_exact_fractions():
     n = 2**53
-    first, second = Score(n=n, correct=0, nll=n + 1), Score(n=n, correct=0, nll=n + 2)
+    first, second = Score(n=n, correct=0, nll=n), Score(n=n, correct=0, nll=n + 1)
     assert first.loss == second.loss
     assert first.better_than(second)
     assert not second.better_than(first)
