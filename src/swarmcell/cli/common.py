@@ -60,8 +60,8 @@ def console() -> "Console":
 
 
 def say(text: str) -> None:
-    """Print a line for people."""
-    console().print(text)
+    """Print a line for people, as it stands: no word is taken for markup, and no path is broken in two."""
+    console().print(text, markup=False, soft_wrap=True)
 
 
 def next_command(command: str) -> None:
