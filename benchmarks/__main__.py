@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(machine())
     missed = [f for name in options.names or NAMES for f in measure(name, options.repeats) if f.missed]
     for figure in missed:
-        print(f"missed: {figure.what}: {figure.median:.3g} {figure.unit}, goal {figure.goal_max:g}", file=sys.stderr)
+        print(f"missed: {figure.what}: {figure.median:.3g} {figure.unit}, goal {figure.goal}", file=sys.stderr)
     return 1 if missed else 0
 
 

@@ -19,14 +19,15 @@ class Figure:
         What was measured, and in what (`s`, `MB`, `x` for a ratio).
     values
         One per run, in order.
-    goal_max
-        What the median must not exceed; `None` where there is no goal (a peer's figure, for comparison).
+    goal_max, goal_min
+        What the median must not exceed, or must reach; `None` where there is no goal (a peer's figure, for comparison).
     """
 
     what: str
     unit: str
     values: tuple[float, ...]
     goal_max: float | None = None
+    goal_min: float | None = None
 
     @property
     def median(self) -> float:
@@ -35,8 +36,18 @@ class Figure:
 
     @property
     def missed(self) -> bool:
-        """Whether the median exceeds the goal."""
-        return self.goal_max is not None and self.median > self.goal_max
+        """Whether the median exceeds `goal_max`, or does not reach `goal_min`."""
+        over = self.goal_max is not None and self.median > self.goal_max
+        return over or (self.goal_min is not None and self.median < self.goal_min)
+
+    @property
+    def goal(self) -> str:
+        """The goal in words; empty where there is none."""
+        return (
+            f"at most {self.goal_max:g}"
+            if self.goal_max is not None
+            else ("" if self.goal_min is None else f"at least {self.goal_min:g}")
+        )
 
 
 def table(figures: Iterable[Figure]) -> str:
@@ -49,7 +60,7 @@ def table(figures: Iterable[Figure]) -> str:
 def _cells(figure: Figure) -> Sequence[str]:
     low, high = min(figure.values), max(figure.values)
     spread = f"{shown(low)} to {shown(high)}" if len(figure.values) > 1 else ""
-    goal = "" if figure.goal_max is None else f"at most {figure.goal_max:g}" + (", **missed**" if figure.missed else "")
+    goal = figure.goal + (", **missed**" if figure.missed else "")
     return figure.what, f"{shown(figure.median)} {figure.unit}", spread, str(len(figure.values)), goal
 
 

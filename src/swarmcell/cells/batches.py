@@ -1,4 +1,4 @@
-"""From prepared cells to dense batches, and nothing denser than a batch.
+"""From prepared cells, in memory or on disk, to dense batches, and nothing denser than a batch.
 
 Rules: labels become integer codes in the study's order (-1: unlabelled); a permutation depends on its seed only, so a
 resumed run sees the batches of an uninterrupted one.
@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from swarmcell.cells.stored import StoredRows
+
 Codes = npt.NDArray[np.int64]
-Matrix: TypeAlias = Any  # a dense float32 array or a scipy CSR matrix; scipy's stubs cannot say both
+Matrix: TypeAlias = Any  # dense float32, a scipy CSR matrix or StoredRows; scipy's stubs cannot say all
 
 UNLABELLED = -1
 
@@ -30,7 +32,7 @@ def columns(X: Matrix, chosen: Codes) -> Matrix:
     """Return the chosen columns of X (X itself where all are chosen, in order)."""
     if len(chosen) == X.shape[1] and np.array_equal(chosen, np.arange(X.shape[1])):
         return X
-    return X[:, chosen]
+    return X.take_columns(chosen) if isinstance(X, StoredRows) else X[:, chosen]
 
 
 def dense(X: Matrix, rows: Codes) -> npt.NDArray[np.float32]:
@@ -57,12 +59,15 @@ class Batch:
 
 
 def batches(X: Matrix, rows: Codes, *, n_rows: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Yield all `rows` of X once, in a seeded permutation, as dense batches.
+    """Yield all `rows` of X once, in a seeded order, as dense batches.
+
+    In memory the order is one permutation of all rows. On disk it is a permutation of runs of neighbouring rows, some
+    of which are read and shuffled together: reading stays sequential.
 
     Parameters
     ----------
     X
-        Shape `(n_obs, n_features)`, CSR or dense.
+        Shape `(n_obs, n_features)`: CSR, dense or on disk.
     rows
         Rows to visit, each once.
     n_rows
@@ -70,10 +75,20 @@ def batches(X: Matrix, rows: Codes, *, n_rows: int, rng: np.random.Generator) ->
     rng
         Order of the rows.
     """
+    if isinstance(X, StoredRows):
+        yield from _from_disk(X, rows, n_rows, rng)
+        return
     order = rng.permutation(rows)
     for start in range(0, len(order), n_rows):
         chosen = order[start : start + n_rows]
         yield Batch(dense(X, chosen), chosen)
+
+
+def _from_disk(X: StoredRows, rows: Codes, n_rows: int, rng: np.random.Generator) -> Iterator[Batch]:
+    for window in X.windows(rows, rng):
+        cells = X[window]
+        for start in range(0, len(window), n_rows):
+            yield Batch(filled(cells[start : start + n_rows]), window[start : start + n_rows])
 
 
 def encode(labels: Sequence[str | None], vocabulary: Sequence[str]) -> tuple[Codes, tuple[str, ...]]:

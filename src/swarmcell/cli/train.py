@@ -36,6 +36,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that wa
 Join = Annotated[Path | None, typer.Option("--join", metavar="SWARM", help="Swarm file: train with other sites.")]
 Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
 Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
+OutOfCore = Annotated[bool, typer.Option("--out-of-core", help="Read cells from disk in passes, not into memory.")]
 NoLocal = Annotated[bool, typer.Option("--no-local", help="In a swarm: do not fit this site's own model as well.")]
 
 
@@ -52,6 +53,7 @@ def train(  # noqa: PLR0917 (options are arguments)
     site: Site = None,
     identity: Identity = None,
     no_local: NoLocal = False,
+    out_of_core: OutOfCore = False,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -67,11 +69,14 @@ def train(  # noqa: PLR0917 (options are arguments)
     goes on by itself, and beside a run in another swarm it is called NAME-2. In a swarm this site's own model is
     fitted at the end, by the same rules, so that `evaluate` can compare.
 
+    Files larger than memory: `--out-of-core` reads `.h5ad` and `.zarr` from disk in passes. Batches then come in
+    another seeded order, so the model differs by a little from that of the same cells in memory.
+
     Example: `swarmcell train site-a.h5ad --join swarm.toml`
     """
     from swarmcell.workflows import train as workflow
 
-    options = workflow.Options(seed=seed, threads=threads, device=device)
+    options = workflow.Options(seed=seed, threads=threads, device=device, out_of_core=out_of_core)
     chosen = name or files[0].stem
     _check_options(join, config=config, site=site, identity=identity, force=force, no_local=no_local)
     if resume and force:
@@ -106,7 +111,8 @@ def train(  # noqa: PLR0917 (options are arguments)
                 )
     except KeyboardInterrupt:
         say("interrupted; the run can go on:")
-        next_command(_again(files, given, "--no-local" * no_local, "--resume" * (join is None)))
+        switches = {"--no-local": no_local, "--out-of-core": out_of_core, "--resume": join is None}
+        next_command(_again(files, given, *(switch for switch, on in switches.items() if on)))
         raise
     _end(made, files, as_json=json)
 
@@ -165,9 +171,10 @@ def _in_swarm(  # noqa: PLR0917 (options are arguments)
     fit_local: bool,
 ) -> "Trained":
     from swarmcell.workflows import train as workflow
+    from swarmcell.workflows import training_input
     from swarmcell.workflows.join import take_seat
 
-    seat = take_seat(join, identity=identity, site_file=site, cells_of=workflow.sites_of(files))
+    seat = take_seat(join, identity=identity, site_file=site, cells_of=training_input.sites_of(files))
     return workflow.train_in_swarm(
         files, seat=seat, runs=runs, name=name, options=options, observer=observer, fit_local=fit_local
     )

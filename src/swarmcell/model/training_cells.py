@@ -16,6 +16,7 @@ from scipy import sparse
 from swarmcell.cells.batches import Codes, Matrix, encode, is_sparse
 from swarmcell.cells.schema import CELL_TYPE, CONDITION, DONOR, SAMPLE, SITE, SPLIT, UNS, universe_of
 from swarmcell.cells.split import INNER_DONORS_MIN, TRAIN, inner_validation
+from swarmcell.cells.stored import StoredRows, stack
 from swarmcell.errors import CellsError, PanelError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def gather(
     cell_types: Sequence[str],
     conditions: Sequence[str],
     seed: int,
+    stored: Sequence[Any] = (),
 ) -> TrainingCells:
     """Return the training cells of one or several prepared files.
 
@@ -92,6 +94,8 @@ def gather(
         Label vocabularies, in order; an empty one means that the task is not learnt.
     seed
         Seed of the choice of inner-validation donors.
+    stored
+        X of each file as it lies on disk (`cells.stored.open_cells`), to be read when it is needed; none: in memory.
 
     Raises
     ------
@@ -101,8 +105,8 @@ def gather(
         If the files have different universes.
     """
     _check_universes(sources)
-    parts = [_training_part(name, adata) for name, adata in sources]
-    frames: list[Any] = [part.obs for part in parts]
+    rows = [_training_rows(name, adata) for name, adata in sources]
+    frames: list[Any] = [adata.obs.iloc[mine] for (_, adata), mine in zip(sources, rows, strict=True)]
     obs: pd.DataFrame = pd.concat(frames, ignore_index=True)
     who = obs[SITE].astype(str) + "\x1f" + obs[DONOR].astype(str)
     sample, first = _codes_in_order(obs[SITE].astype(str) + "\x1f" + obs[SAMPLE].astype(str))
@@ -110,7 +114,7 @@ def gather(
     chosen, notes = _choose_validation(obs, who, seed)
     validation = np.asarray(who.isin(chosen), bool)
     return TrainingCells(
-        X=_stack([part.X for part in parts]),
+        X=_from_disk(sources, rows, stored) if stored else _stack(_in_memory(sources, rows)),
         feature_ids=tuple(map(str, sources[0][1].var_names)),
         universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
         modality=str(sources[0][1].uns[UNS]["modality"]),
@@ -145,7 +149,7 @@ def _check_universes(sources: Sequence[tuple[str, "AnnData"]]) -> None:
             raise PanelError(msg)
 
 
-def _training_part(name: str, adata: "AnnData") -> "AnnData":
+def _training_rows(name: str, adata: "AnnData") -> Codes:
     rows = np.flatnonzero(np.asarray(adata.obs[SPLIT].astype(str) == TRAIN))
     if not len(rows):
         msg = (
@@ -153,7 +157,17 @@ def _training_part(name: str, adata: "AnnData") -> "AnnData":
             "Prepare it with another split, or evaluate another site's model on it."
         )
         raise CellsError(msg)
-    return adata if len(rows) == adata.n_obs else adata[rows]
+    return rows
+
+
+def _in_memory(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes]) -> list[Matrix]:
+    matrices: list[Matrix] = [adata.X for _, adata in sources]
+    return [X if len(mine) == X.shape[0] else X[mine] for X, mine in zip(matrices, rows, strict=True)]
+
+
+def _from_disk(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes], stored: Sequence[Any]) -> StoredRows:
+    named = zip(sources, rows, stored, strict=True)
+    return stack([StoredRows.of(X, mine, source=name) for (name, _), mine, X in named])
 
 
 def _stack(parts: Sequence[Matrix]) -> Matrix:

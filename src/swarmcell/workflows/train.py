@@ -8,34 +8,30 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import file_digest
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarmcell import __version__
-from swarmcell.cells.schema import read_prepared
 from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
 from swarmcell.model import released
 from swarmcell.model.learning import Learner, check_floors
 from swarmcell.model.stages import FEATURES, rule_of
 from swarmcell.model.state import MergedState, Score, from_bytes
 from swarmcell.model.study import Study, rules_digest
-from swarmcell.model.training_cells import TrainingCells, gather
+from swarmcell.model.training_cells import TrainingCells
+from swarmcell.workflows import training_input
 from swarmcell.workflows.fitness import refuse_other_universe
 from swarmcell.workflows.rules import learnable, study_alone
 from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_swarm
 from swarmcell.workflows.task import SiteTask
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from swarmcell.node.peer import Ended
     from swarmcell.swarm.blocks import Block
     from swarmcell.workflows.join import Seat
 
 Observer = Callable[[str, dict[str, Any]], None]
-Sources = Sequence[tuple[str, "AnnData"]]
 _PACKAGES = ("anndata", "numpy", "scipy", "torch")
 
 
@@ -51,11 +47,14 @@ class Options:
         0 takes all.
     device
         `auto`, `cpu` or `cuda`.
+    out_of_core
+        Whether cells are read from disk in passes; the order of batches is then another.
     """
 
     seed: int = 0
     threads: int = 0
     device: str = "auto"
+    out_of_core: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +108,11 @@ def train_alone(
     SwarmcellError
         The branch that fits, before anything is written where that is possible.
     """
-    sources = _read(prepared)
-    if resume:  # before the study, which takes the run's seed
+    if resume:  # first, for the study takes the run's seed, and the cells come as they came
         options = _stored_options(choose_alone(runs, name, resume=True, force=False), options)
-    whole = study_alone(study, sources, seed=options.seed)
-    cells = _gather(sources, whole)
+    sources = training_input.read(prepared, out_of_core=options.out_of_core)
+    whole = study_alone(study, sources.named, seed=options.seed)
+    cells = training_input.training_cells(sources, whole)
     sources.clear()  # the counts are no longer needed: memory
     plan, notes = learnable(whole, cells)
     folder = choose_alone(runs, name, resume=resume, force=force)  # last, for --force clears an earlier run
@@ -154,10 +153,10 @@ def train_in_swarm(
     from swarmcell.workflows import join  # noqa: PLC0415 (the peer's parts are not needed alone)
 
     study = seat.swarm.study
-    sources = _read(prepared)
-    for source, adata in sources:
+    sources = training_input.read(prepared, out_of_core=options.out_of_core)
+    for source, adata in sources.named:
         refuse_other_universe(adata, study, source=source)
-    cells = _gather(sources, study)
+    cells = training_input.training_cells(sources, study)
     sources.clear()
     check_floors(study, cells, who=", ".join(path.name for path in prepared))
     task = SiteTask(study, cells, seed=options.seed, threads=options.threads, device=options.device)
@@ -181,29 +180,12 @@ def train_in_swarm(
     return Trained(run=folder.path, models=models, cards=cards, notes=noted)
 
 
-def _read(prepared: Sequence[Path]) -> list[tuple[str, "AnnData"]]:
-    if not prepared:
-        msg = "no prepared file is given. Make one with: swarmcell preprocess."
-        raise UsageError(msg)
-    sources = []
-    for path in prepared:
-        adata = read_prepared(path)
-        for layer in list(adata.layers):
-            del adata.layers[layer]
-        sources.append((path.name, adata))
-    return sources
-
-
-def _gather(sources: Sources, study: Study) -> TrainingCells:
-    return gather(sources, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
-
-
 def _settings(
     kind: str, prepared: Sequence[Path], study: Study, cells: TrainingCells, options: Options
 ) -> dict[str, Any]:
     return {
         "kind": kind,
-        "inputs": [{"file": str(path), "sha256": _digest(path)} for path in prepared],
+        "inputs": [{"file": str(path), "sha256": training_input.digest(path)} for path in prepared],
         "study": asdict(study),
         "rules": rules_digest(study),
         **asdict(options),
@@ -215,18 +197,14 @@ def _settings(
     }
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
-
-
 def _stored_options(folder: RunFolder, options: Options) -> Options:
     """Return the options that the run began with: other threads or another device would change bits."""
     stored = folder.settings()
     if options.seed not in (0, stored["seed"]):
         msg = f"--seed {options.seed}: the run {folder.path} began with {stored['seed']}. Resume it without --seed."
         raise UsageError(msg)
-    return Options(seed=stored["seed"], threads=stored["threads"], device=stored["device"])
+    out_of_core = bool(stored.get("out_of_core", False))
+    return Options(seed=stored["seed"], threads=stored["threads"], device=stored["device"], out_of_core=out_of_core)
 
 
 def _check_same(folder: RunFolder, settings: dict[str, Any]) -> None:
@@ -383,17 +361,3 @@ def _of_block(about: dict[str, Any]) -> dict[str, Any]:
 
 def _card(model: released.TrainedModel) -> dict[str, Any]:
     return {"digest": model.digest, **model.card}
-
-
-def sites_of(prepared: Sequence[Path]) -> tuple[str, ...]:
-    """Return the names of the sites whose cells the files hold, sorted.
-
-    Raises
-    ------
-    InputError, CellsError
-        If a file is missing or not prepared.
-    """
-    found: set[str] = set()
-    for path in prepared:
-        found.update(map(str, read_prepared(path).obs["site"].astype(str).unique()))
-    return tuple(sorted(found))

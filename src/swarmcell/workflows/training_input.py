@@ -1,0 +1,91 @@
+"""The prepared files of a run: read into memory, or opened to be read from disk in passes.
+
+Rules: layers (the counts) are never kept; every file is checked against the data contract before anything is learnt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swarmcell.cells.schema import SITE, read_prepared
+from swarmcell.cells.stored import open_cells
+from swarmcell.errors import UsageError
+from swarmcell.model.study import Study
+from swarmcell.model.training_cells import TrainingCells, gather
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Prepared files: name and cells of each, and its X on disk where it is not in memory."""
+
+    named: list[tuple[str, "AnnData"]]
+    stored: list[Any] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Forget the files: what is needed of them is gathered."""
+        self.named.clear()
+        self.stored.clear()
+
+
+def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
+    """Read, or with `out_of_core` open, prepared files; a zarr store is always opened.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    InputError, CellsError, PanelError
+        If one is missing, unreadable or breaks the data contract.
+    """
+    if not prepared:
+        msg = "no prepared file is given. Make one with: swarmcell preprocess."
+        raise UsageError(msg)
+    if out_of_core or any(path.is_dir() for path in prepared):
+        opened = [(path.name, *open_cells(path)) for path in prepared]
+        return Sources([(name, adata) for name, adata, _ in opened], [X for _, _, X in opened])
+    named = []
+    for path in prepared:
+        adata = read_prepared(path)
+        for layer in list(adata.layers):
+            del adata.layers[layer]
+        named.append((path.name, adata))
+    return Sources(named)
+
+
+def training_cells(sources: Sources, study: Study) -> TrainingCells:
+    """Return the training cells of the files, by the study's vocabularies."""
+    return gather(
+        sources.named,
+        cell_types=study.cell_types,
+        conditions=study.conditions,
+        seed=study.seed,
+        stored=sources.stored,
+    )
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file; of a folder, of the names and digests of its files."""
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+        return sha256("\n".join(f"{p.relative_to(path)} {digest(p)}" for p in inside).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def sites_of(prepared: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of the sites whose cells the files hold, sorted; X is not read.
+
+    Raises
+    ------
+    InputError, CellsError
+        If a file is missing or not prepared.
+    """
+    found: set[str] = set()
+    for path in prepared:
+        found.update(map(str, open_cells(path)[0].obs[SITE].astype(str).unique()))
+    return tuple(sorted(found))

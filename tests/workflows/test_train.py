@@ -1,0 +1,35 @@
+"""Facts about `train` with options that no other test gives: cells on disk, resumed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from swarmcell.model import released
+from swarmcell.workflows import train as workflow
+from swarmcell.workflows.train import Options
+
+
+def silent(event, facts):
+    """Observe nothing."""
+
+
+@pytest.fixture(scope="module")
+def prepared_file(tmp_path_factory, make_cells):
+    path = tmp_path_factory.mktemp("train") / "site-a.h5ad"
+    make_cells("site-a", n_cells=20).write_h5ad(path, compression="gzip")
+    return path
+
+
+def test_cells_on_disk_teach_what_they_teach_in_memory(prepared_file, tmp_path):
+    models = {}
+    for name, out_of_core in (("memory", False), ("disk", True)):
+        options = Options(threads=1, out_of_core=out_of_core)
+        made = workflow.train_alone(
+            [prepared_file], runs=tmp_path, name=name, study=None, options=options, observer=silent
+        )
+        models[name] = released.load(made.models["local"])
+        assert json.loads((made.run / "run.json").read_text())["out_of_core"] is out_of_core
+    memory, disk = models["memory"].state, models["disk"].state
+    np.testing.assert_array_equal(memory.arrays["mean"], disk.arrays["mean"])
+    assert abs(memory.results["cell"].score.loss - disk.results["cell"].score.loss) < 0.05
