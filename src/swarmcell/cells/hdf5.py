@@ -1,6 +1,7 @@
 """The one place that opens HDF5 files; what breaks inside them becomes an `InputError` with the file's name."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,49 @@ def open_file(path: Path, mode: str = "r") -> Any:  # noqa: ANN401 (h5py has no 
         return _h5py.File(path, mode)
     except OSError as error:
         raise broken(path, error) from error
+
+
+class _Disk(io.FileIO):
+    """The file under an HDF5 file that is written. It never fails: it remembers the first fault, and writes no more."""
+
+    fault: OSError | None = None
+
+    def write(self, content: Any, /) -> int:  # noqa: ANN401 (any buffer)
+        if self.fault is None:
+            try:
+                return super().write(content)
+            except OSError as error:
+                self.fault = error
+        return len(content)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        if self.fault is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.fault = error
+        return size or 0
+
+
+@contextlib.contextmanager
+def output(path: Path, *, mode: str = "w") -> Iterator[Any]:
+    """Open an HDF5 file to write (`w`) or to change (`r+`).
+
+    HDF5 itself must not meet a full disk: it could not close the file any more, and would end the process. So it writes
+    to a file that always succeeds, and the fault is raised here when all is closed.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written, whatever else that led to.
+    """
+    with _Disk(path, "w+" if mode == "w" else "r+") as disk:
+        try:
+            with _h5py.File(disk, mode) as file:
+                yield file
+        finally:
+            if disk.fault is not None:
+                raise disk.fault
 
 
 @contextlib.contextmanager

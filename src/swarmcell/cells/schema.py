@@ -12,6 +12,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from swarmcell.cells import hdf5
 from swarmcell.cells import panel as panels
 from swarmcell.cells.panel import Panel
 from swarmcell.cells.split import HELD_OUT, TRAIN
@@ -71,8 +72,8 @@ def write_prepared(adata: ad.AnnData, path: Path, *, force: bool = False) -> Non
         If `path` exists (without `force`), cannot be written, or the disk is full.
     """
     check(adata, str(path))
-    with writing(path, force=force) as temporary:
-        plain(adata).write_h5ad(temporary, compression="gzip")
+    with writing(path, force=force) as temporary, hdf5.output(temporary) as file:
+        ad.io.write_elem(file, "/", plain(adata), dataset_kwargs={"compression": "gzip"})
 
 
 def plain(adata: ad.AnnData) -> ad.AnnData:

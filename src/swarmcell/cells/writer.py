@@ -4,6 +4,7 @@ Rules: the file is AnnData as `anndata` itself writes it. `X` and `layers["count
 values, so their `indices` and `indptr` are one HDF5 dataset with two names.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class PreparedWriter:
     """
 
     def __init__(self, path: Path, n_vars: int, *, with_counts: bool) -> None:
-        self._file = hdf5.open_file(path, "w")
+        self._open = contextlib.ExitStack()
+        self._file = self._open.enter_context(hdf5.output(path))
         self._n_vars, self._with_counts = n_vars, with_counts
         self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
@@ -71,8 +73,14 @@ class PreparedWriter:
         self.close()
 
     def close(self) -> None:
-        """Close the file, finished or not."""
-        self._file.close()
+        """Close the file, finished or not.
+
+        Raises
+        ------
+        OSError
+            If the disk is full.
+        """
+        self._open.close()
 
 
 def _as_dict(group: Any) -> None:  # noqa: ANN401 (an HDF5 group)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from swarmcell.cells import hdf5
 from swarmcell.errors import ModelError, UsageError
 from swarmcell.files import refuse_existing, writing
 from swarmcell.model import released
@@ -116,7 +116,7 @@ def predict(
         observer("total", {"n": file.n_cells * (trained.has_cell_task + trained.has_patient_task)})
         with writing(out, force=force) as temporary:
             shutil.copyfile(prepared, temporary)
-            with h5py.File(temporary, "r+") as copy:  # type: ignore[no-untyped-call, attr-defined]
+            with hdf5.output(temporary, mode="r+") as copy:
                 return _fill(trained, file, copy, unknown_below, observer)
 
 
