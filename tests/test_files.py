@@ -1,12 +1,11 @@
 """Files are written whole or not at all."""
 
 import os
-import resource
-import signal
 import stat
 from pathlib import Path
 
 import pytest
+from full_disk import room_for
 
 from swarmcell.errors import OutputError
 from swarmcell.files import write_whole, writing
@@ -45,15 +44,8 @@ def test_a_failure_inside_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with EFBIG, as with ENOSPC
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
-    try:
-        with pytest.raises(OutputError, match="cannot be written"):
-            write_whole(tmp_path / "a", b"x" * 4096)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
+    with room_for(1024), pytest.raises(OutputError, match="cannot be written"):
+        write_whole(tmp_path / "a", b"x" * 4096)
     assert list(tmp_path.iterdir()) == []
 
 

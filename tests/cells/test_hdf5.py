@@ -1,6 +1,5 @@
 """HDF5 files that are written: a full disk is a plain error, and ends neither the program nor the file beside it."""
 
-import contextlib
 import resource
 import subprocess
 import sys
@@ -9,21 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from full_disk import room_for
 
 from swarmcell.cells import hdf5
 
 ROOT = Path(__file__).parents[2]
-
-
-@contextlib.contextmanager
-def room_for(n_bytes):
-    """No file can grow beyond so many bytes, as on a full disk (Python ignores the signal, so the write fails)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def fill(path, mode="w"):

@@ -1,6 +1,5 @@
 """Preprocess: a site's files become one prepared file, equal to what scanpy makes of them, or a clear error."""
 
-import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from full_disk import room_for
 from scipy import io, sparse
 
 from swarmcell.cells import panel, schema
 from swarmcell.cells.panel import Feature, Panel
-from swarmcell.cells.writer import PreparedWriter
 from swarmcell.config.preprocess import load
 from swarmcell.errors import CellsError, InputError, OutputError, PanelError, SwarmcellError, UsageError
 from swarmcell.workflows.preprocess import Preprocessed, preprocess
@@ -136,14 +135,13 @@ def test_existing_output_is_refused_before_anything_is_read(tmp_path: Path) -> N
     assert (tmp_path / "out.h5ad").read_text() == "mine"
 
 
-def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(PreparedWriter, "add", fill)
-    with pytest.raises(OutputError, match="No space left"):
-        prepare(make_cells(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["site-a.h5ad"]
+def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    cells = make_cells()
+    (tmp_path / "in").mkdir()
+    cells.write_h5ad(tmp_path / "in" / "site-a.h5ad")
+    with room_for(4000), pytest.raises(OutputError, match="File too large"):
+        run(tmp_path / "in" / "site-a.h5ad", tmp_path / "out.h5ad")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_fcs_is_not_read_as_rna(tmp_path: Path) -> None:
