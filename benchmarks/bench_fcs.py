@@ -54,20 +54,13 @@ def imports_only(path: str) -> None:
 
 
 def preprocess(folder: str) -> None:
-    from swarmcell.cells.cytometry import CytometrySettings
-    from swarmcell.workflows.preprocess_cytometry import prepare_events
+    """Prepare a folder whole, as the command does: the file is written too."""
+    from swarmcell.config.preprocess import load
+    from swarmcell.workflows.preprocess import preprocess as run
 
-    result = prepare_events(
-        Path(folder),
-        sheet=None,
-        keys={},
-        site=None,
-        settings=CytometrySettings(),
-        universe=None,
-        seed=0,
-        observer=lambda _kind, _shown: None,
-    )
-    print(json.dumps({key: result.qc[key] for key in ("cells_in", "cells_out")}), file=sys.stderr)
+    out = Path(folder).with_suffix(".h5ad")
+    made = run(Path(folder), load(None, {"modality": "cytometry"}), out, observer=lambda _kind, _shown: None)
+    print(json.dumps({key: made.summary["qc"][key] for key in ("cells_in", "cells_out")}), file=sys.stderr)
 
 
 JOBS: dict[str, Callable[[str], None]] = {

@@ -15,6 +15,16 @@ def test_a_transform_that_is_not_known_is_refused(name: str, cofactor: float | N
 
 
 @pytest.mark.parametrize(
+    "numbers", ["0,0.5,4.5,0", "262144,3,4.5,0", "262144,0.5,-1,0", "nan,0.5,4.5,0", "1,0.5,4.5,4"]
+)
+def test_a_logicle_scale_that_does_not_exist_is_refused(numbers: str) -> None:
+    with pytest.raises(PanelError, match="is no scale"):
+        named(f"logicle({numbers})", None)
+    with pytest.raises(ValueError, match="is no scale"):
+        Logicle(t=-1)
+
+
+@pytest.mark.parametrize(
     "transform", [Transform("arcsinh", 5.0), Transform("none"), Transform("logicle", logicle=Logicle(w=0.75, m=5))]
 )
 def test_a_panel_names_a_transform_with_its_parameters(transform: Transform) -> None:

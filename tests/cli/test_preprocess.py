@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from swarmcell.cli.app import app
-from swarmcell.errors import CellsError, UsageError
+from swarmcell.errors import CellsError, OutputError, UsageError
 
 
 @pytest.fixture
@@ -88,3 +88,44 @@ def test_a_kind_of_input_that_is_none_is_refused(cells: Path, tmp_path: Path) ->
     refused = CliRunner().invoke(app, ["panel", "create", str(cells), "-o", str(tmp_path / "u.json"), "--input", "raw"])
     assert isinstance(refused.exception, UsageError)
     assert "expected counts or lognorm" in str(refused.exception)
+
+
+@pytest.fixture(scope="module")
+def events_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four donors of a flow cytometer as csv exports, one named to be escaped."""
+    folder = tmp_path_factory.mktemp("events")
+    rng = np.random.default_rng(0)
+    rows = ["file,donor,condition"]
+    for n, donor in enumerate(["<b>d1</b>", "d2", "d3", "d4"]):
+        values = rng.exponential(900, (60, 4)).astype(np.float32)
+        frame = pd.DataFrame(values, columns=["FSC-A", "FSC-H", "FL1-A :: CD4", "FL2-A :: CD8"])
+        frame.to_csv(folder / f"{n}.csv", index=False)
+        rows.append(f"{n}.csv,{donor},{'sick' if n % 2 else 'well'}")
+    (folder / "samples.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_a_qc_report_shows_donors_markers_channels_and_densities(events_folder: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "a.h5ad", tmp_path / "qc.html"
+    arguments = ["preprocess", str(events_folder), "--modality", "cytometry", "-o", str(out), "--report", str(report)]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0, ended.output
+    html = report.read_text()
+    for shown in ("Densities of markers", "Medians per donor", "CD8", "FL2-A", "transform arcsinh"):
+        assert shown in html
+    assert "&lt;b&gt;d1&lt;/b&gt;" in html
+    assert "<b>d1" not in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    refused = CliRunner().invoke(app, [*arguments, "--force", "--dry-run"])
+    assert isinstance(refused.exception, UsageError)
+
+
+def test_a_qc_report_that_exists_is_refused_before_the_work(cells: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "a.h5ad", tmp_path / "qc.html"
+    report.write_text("mine")
+    refused = CliRunner().invoke(
+        app, ["preprocess", str(cells), "--donor-key", "patient", "-o", str(out), "--report", str(report)]
+    )
+    assert isinstance(refused.exception, OutputError)
+    assert not out.exists()
+    assert report.read_text() == "mine"

@@ -1,12 +1,9 @@
-from pathlib import Path
-
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
-from swarmcell.errors import OutputError
-from swarmcell.report.density_pictures import N_BINS, marker_densities, write_densities
+from swarmcell.report.density_pictures import N_BINS, marker_densities
 
 
 @pytest.fixture
@@ -27,12 +24,3 @@ def test_every_marker_has_a_panel_with_a_line_per_site(prepared: ad.AnnData) -> 
     assert len(heights) == N_BINS
     assert float((heights * np.diff(edges)).sum()) == pytest.approx(1.0)
     assert "400 cells of 2 donors" in picture.caption
-
-
-def test_a_picture_is_written_whole_and_replaces_nothing(prepared: ad.AnnData, tmp_path: Path) -> None:
-    path = tmp_path / "densities.png"
-    write_densities(prepared, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(OutputError, match="exists"):
-        write_densities(prepared, path)
-    write_densities(prepared, path, force=True)

@@ -7,6 +7,7 @@ References
 Parks, Roederer, Moore 2006, Cytometry A 69:541 (logicle).
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -36,6 +37,16 @@ class Logicle:
     w: float = 0.5
     m: float = 4.5
     a: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that does not exist: flowutils would return -1 for every event, without a word."""
+        in_range = 0 < self.t < math.inf and 0 < self.m < math.inf and 0 <= self.w <= self.m / 2
+        if not (in_range and -self.w <= self.a <= self.m - 2 * self.w):
+            msg = (
+                f"logicle({self.t:g},{self.w:g},{self.m:g},{self.a:g}) is no scale; expected t > 0, m > 0, "
+                "0 <= w <= m / 2 and -w <= a <= m - 2 w"
+            )
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,11 @@ def named(name: str, cofactor: float | None) -> Transform:
     except ValueError as error:
         msg = f"the panel's transform is {name!r}; expected logicle(t,w,m,a) with four numbers."
         raise PanelError(msg) from error
-    return Transform("logicle", logicle=Logicle(t=t, w=w, m=m, a=a))
+    try:
+        return Transform("logicle", logicle=Logicle(t=t, w=w, m=m, a=a))
+    except ValueError as error:
+        msg = f"the panel's transform is {name!r}: {error}. Correct it in the universe file."
+        raise PanelError(msg) from error
 
 
 def apply(values: EventTable, transform: Transform) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json
+from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
 
 _KEYS = ("donor", "sample", "condition", "cell_type")
 
@@ -40,6 +40,7 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     events_per_donor: Annotated[
         int | None, typer.Option("--events-per-donor", min=0, help="Cytometry: cap of events per donor; 0 keeps all.")
     ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write a QC report here (.html).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be read and dropped; write nothing.")
     ] = False,
@@ -56,6 +57,8 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     from swarmcell.report.cells_table import preprocess_summary
     from swarmcell.workflows.preprocess import preprocess as run
 
+    if report is not None:
+        _check_report(report, dry_run=dry_run, force=force)
     keys = dict(zip(_KEYS, (donor_key, sample_key, condition_key, cell_type_key), strict=True))
     overrides = _given(
         modality=modality,
@@ -73,12 +76,28 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     with _progress() as observer:
         made = run(source, settings, out, force=force, dry_run=dry_run, observer=observer)
     console().print(preprocess_summary(made.summary))
+    if report is not None:
+        from swarmcell.report.qc_page import write_qc_report
+
+        write_qc_report(made.summary, out, report, force=force)
+        say(f"QC report: {report}")
     if json:
         print_json(made.summary)
     if dry_run:
         next_command(f"swarmcell preprocess {source} --out {out}  (without --dry-run)")
     else:
         next_command(f"swarmcell train {out}")
+
+
+def _check_report(report: Path, *, dry_run: bool, force: bool) -> None:
+    """Refuse before the work begins what could not be written after it."""
+    from swarmcell.errors import UsageError
+    from swarmcell.files import refuse_existing
+
+    if dry_run:
+        msg = "--report shows what was prepared, and --dry-run prepares nothing. Leave one of them out."
+        raise UsageError(msg)
+    refuse_existing(report, force=force)
 
 
 _NO_QC = {

@@ -1,13 +1,10 @@
 """The densities of every marker at every site, transformed: what a site should look at before it trains."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 from anndata import AnnData
 from matplotlib.figure import Figure
 
-from swarmcell.files import writing
 from swarmcell.report import style
 from swarmcell.report.style import Picture
 
@@ -59,16 +56,3 @@ def _limits(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Leave out the outermost thousandth of cells, so that a few do not flatten the picture."""
     low, high = (float(edge) for edge in np.quantile(values, [0.001, 0.999]))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def write_densities(adata: AnnData, path: Path, *, force: bool = False) -> None:
-    """Write the densities as PNG.
-
-    Raises
-    ------
-    OutputError
-        If `path` exists (without `force`) or cannot be written.
-    """
-    image = style.png(marker_densities(adata))
-    with writing(path, force=force) as temporary:
-        temporary.write_bytes(image)

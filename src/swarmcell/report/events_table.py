@@ -12,7 +12,12 @@ DONORS_SHOWN = 40
 
 def events_summary(qc: dict[str, Any]) -> list[RenderableType]:
     """Return the QC summary of `pool.summary` as what rich prints: a table of donors, compensation and transform."""
-    return [_donors(qc), Text(_done(qc)), *(Text(line) for line in _compensations(qc))]
+    return [_donors(qc), *(Text(line) for line in sentences(qc))]
+
+
+def sentences(qc: dict[str, Any]) -> list[str]:
+    """Return in words what technology was found, how values were transformed, and how files were compensated."""
+    return [_done(qc), *_compensations(qc)]
 
 
 def _donors(qc: dict[str, Any]) -> Table:

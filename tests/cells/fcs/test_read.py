@@ -78,6 +78,22 @@ def test_types_of_fcs_3_2_may_differ_between_channels(written: Written) -> None:
     np.testing.assert_array_equal(plain(path), expected)
 
 
+@pytest.mark.parametrize("order", ["1,2,3,4", "4,3,2,1"])
+def test_floats_beside_packed_integers_are_floats(written: Written, order: str) -> None:
+    numbers = RNG.integers(0, 4096, size=7)
+    kinds = "<" if order[0] == "1" else ">"
+    rows = []
+    for number, area, ratio in zip(numbers, FLOATS[:7, 0], FLOATS[:7, 1], strict=True):
+        parts = [np.array([v], kinds + kind).view(np.uint8) for v, kind in ((area, "f4"), (ratio, "f8"))]
+        bits = [np.unpackbits(part, bitorder="little" if kinds == "<" else "big") for part in parts]
+        twelve = np.array([int(number) >> place & 1 for place in range(12)], np.uint8)
+        rows.append(np.concatenate([twelve if kinds == "<" else twelve[::-1], *bits]))
+    data = np.packbits(np.concatenate(rows), bitorder="little" if kinds == "<" else "big").tobytes()
+    channels = [{"B": "12", "R": "4096"}, {"B": "32", "DATATYPE": "F"}, {"B": "64", "DATATYPE": "D"}]
+    path = written(data, n_events=7, channels=channels, datatype="I", version="FCS3.2", byte_order=order)
+    np.testing.assert_array_equal(plain(path), np.column_stack([numbers, FLOATS[:7, :2]]).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("order", "places"), [("3,4,1,2", (2, 3, 0, 1)), ("2,1,4,3", (1, 0, 3, 2)), ("2,4,1,3", (1, 3, 0, 2))]
 )

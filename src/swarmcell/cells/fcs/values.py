@@ -124,7 +124,7 @@ def _masks(
 
 
 def _fill_bits(events: Events, file: BinaryIO, layout: Layout, source: str) -> None:
-    """Read integers packed without gaps, most significant bit first (or least, in little-endian files)."""
+    """Read values packed without gaps, most significant bit first (or least, in little-endian files)."""
     little = layout.byte_order[0] == 1 and len(layout.byte_order) > 1
     edges = np.cumsum([0, *(channel.bits for channel in layout.channels)])
     for start, n_rows, block in _bit_chunks(events, file, layout.row_bits, source):
@@ -134,8 +134,14 @@ def _fill_bits(events: Events, file: BinaryIO, layout: Layout, source: str) -> N
             places = np.arange(channel.bits, dtype=np.uint64)
             weights = np.uint64(1) << (places if little else places[::-1])
             numbers = table[:, first:last].astype(np.uint64) @ weights
-            mask = channel.mask
-            events[start : start + n_rows, channel.index - 1] = numbers if mask is None else numbers & np.uint64(mask)
+            events[start : start + n_rows, channel.index - 1] = _unpacked(numbers, channel)
+
+
+def _unpacked(numbers: npt.NDArray[np.uint64], channel: Channel) -> npt.NDArray[Any]:
+    """Take joined bits for what they are: an integer, masked, or a float beside packed integers (FCS 3.2)."""
+    if channel.kind != "I":
+        return numbers.astype(f"u{channel.bits // 8}").view(f"f{channel.bits // 8}")
+    return numbers if channel.mask is None else numbers & np.uint64(channel.mask)
 
 
 def _bit_chunks(events: Events, file: BinaryIO, row_bits: int, source: str) -> Iterator[tuple[int, int, Rows]]:

@@ -1,0 +1,75 @@
+"""The QC report of a prepared file: one HTML file for the site's own eyes, made of the summary and the densities.
+
+Rules: the page computes nothing; what it says stands in the prepared file too. It names donors: it is not to be sent.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from swarmcell import __version__
+from swarmcell.files import writing
+from swarmcell.report import style
+from swarmcell.report.density_pictures import marker_densities
+from swarmcell.report.events_table import sentences
+from swarmcell.report.style import Picture
+
+
+def write_qc_report(summary: dict[str, Any], prepared: Path, path: Path, *, force: bool = False) -> None:
+    """Write the QC report of a prepared file.
+
+    Parameters
+    ----------
+    summary
+        What `workflows.preprocess` returned.
+    prepared
+        The prepared file, of which the densities of markers are drawn (cytometry).
+
+    Raises
+    ------
+    OutputError
+        If `path` exists (without `force`) or cannot be written.
+    """
+    with style.theme():
+        pictures = [marker_densities(ad.read_h5ad(prepared))] if "channels" in summary["qc"] else []
+        text = render(summary, pictures)
+    with writing(path, force=force) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render(summary: dict[str, Any], pictures: Sequence[Picture]) -> str:
+    """Return the report as HTML text."""
+    environment = Environment(
+        loader=PackageLoader("swarmcell.report"),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, drawn=_drawn)
+    qc = summary["qc"]
+    is_events = "channels" in qc
+    donors = qc["donors"] if is_events else qc["by_donor"]
+    return environment.get_template("qc.html.j2").render(
+        s=summary,
+        qc=qc,
+        donors=donors,
+        markers=list(next(iter(donors.values())).get("medians", {})) if donors else [],
+        sentences=sentences(qc) if is_events else [f"{qc['cells_out']:,} of {qc['cells_in']:,} cells are kept."],
+        pictures=pictures,
+        cells="events" if is_events else "cells",
+        features="markers" if is_events else "features",
+        version=__version__,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,}"
+
+
+def _drawn(picture: Picture) -> Markup:
+    return Markup(style.inline_svg(picture))  # noqa: S704 (drawn by matplotlib, which escapes labels)
