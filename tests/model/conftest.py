@@ -73,7 +73,7 @@ def make() -> Callable[..., ad.AnnData]:
     return prepared
 
 
-QUICK = FitRule(batch_rows=32, learning_rate=0.05, rounds_max=3, patience_rounds=2)
+QUICK = FitRule(merge="fedavg", batch_rows=32, learning_rate=0.05, rounds_max=3, patience_rounds=2)
 
 
 @dataclass

@@ -37,7 +37,7 @@ STATE = MergedState(
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"format": "1"},
         {"colour": 1},
         {"results": []},

@@ -137,7 +137,7 @@ def logs(site):
 def test_a_tampered_swarm_file_is_refused_before_anything_is_signed(hospitals):
     site = hospitals[0]
     path = site.folder.parent / "swarm.toml"
-    path.write_text(path.read_text().replace("rounds_max = 15", "rounds_max = 14", 1))
+    path.write_text(path.read_text().replace("l2 = 0.001", "l2 = 0.002", 1))
     _, error = said(site.join(), 7)
     assert "swarm.toml" in error
     assert not logs(site)

@@ -108,7 +108,7 @@ def test_every_check_runs_though_the_prepared_file_is_missing(site: Path) -> Non
 
 def test_a_tampered_swarm_file_fails(site: Path) -> None:
     path = site / "swarm.toml"
-    path.write_text(path.read_text().replace("rounds_max = 20", "rounds_max = 21"))
+    path.write_text(path.read_text().replace("patience_rounds = 5", "patience_rounds = 6"))
     assert found(examine(swarm=path), "swarm file").result == "fail"
 
 

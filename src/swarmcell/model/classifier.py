@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmcell.cells.batches import Matrix
-from swarmcell.model.fixed import PARAMETER_BITS, STATISTICS_BITS, Floats, to_float
+from swarmcell.model.fixed import PARAMETER_BITS, STATISTICS_BITS, Floats, parameter_bits, to_float
 from swarmcell.model.study import FitRule
 
 Parameters = Mapping[str, npt.NDArray[Any]]
@@ -86,8 +86,8 @@ def _he_uniform(shape: tuple[int, ...], label: str) -> npt.NDArray[np.int32]:
 
 
 def to_floats(parameters: Parameters) -> dict[str, Floats]:
-    """Return fixed-point parameters (2**-22) as float64."""
-    return {name: to_float(array, PARAMETER_BITS) for name, array in parameters.items()}
+    """Return fixed-point parameters (int32: 2**-22; int64, of an exact fit: 2**-40) as float64."""
+    return {name: to_float(array, parameter_bits(array)) for name, array in parameters.items()}
 
 
 def logits(parameters: Mapping[str, Floats], X: Matrix, scaling: Scaling) -> Floats:

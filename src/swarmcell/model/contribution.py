@@ -6,12 +6,14 @@ never raises for what another peer sent, and every peer leaves out the same cont
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 
 from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode
+from swarmcell.model.fixed import Integers
 from swarmcell.model.state import MergedState, Score
 
 COUNT_MAX = 1 << 40  # cells of one site; chosen: beyond any cohort, and sums of thousands of sites stay in 64 bits
@@ -34,6 +36,9 @@ class Contribution:
         Training cells and donors behind it, both > 0.
     figures
         Inner validation of the state it started from: `n`, `correct`, `nll` (`statistics` has none).
+    author
+        Opaque label of the site, told by whoever carried the contribution; empty alone. A rule that pins its sites
+        compares these, nothing else reads them.
     """
 
     kind: Literal["statistics", "update"]
@@ -41,6 +46,7 @@ class Contribution:
     n_cells: int
     n_donors: int
     figures: Mapping[str, int] = field(default_factory=dict)
+    author: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,10 @@ class Update:
         Training examples of this stage at the site; may be 0 (a site without labels).
     score
         Of the incoming parameters on the site's inner-validation donors; `n` may be 0.
+    author
+        Label of the site.
+    digest
+        Of the contribution's bytes: updates are merged in this order, whatever order they came in.
     """
 
     weight: int
@@ -80,6 +90,8 @@ class Update:
     n_donors: int
     score: Score
     arrays: Mapping[str, Array]
+    author: str = ""
+    digest: bytes = b""
 
 
 def stamp(state: MergedState, *, weight: int) -> dict[str, Any]:
@@ -90,7 +102,7 @@ def stamp(state: MergedState, *, weight: int) -> dict[str, Any]:
 def screen(
     state: MergedState, slots: Mapping[str, Slot], contributions: Sequence[Contribution]
 ) -> tuple[list[Update], dict[int, str]]:
-    """Return the contributions that can be merged into `state`, and the reasons for the others by index."""
+    """Return the contributions that can be merged into `state`, by their digests, and why not the others, by index."""
     updates: list[Update] = []
     reasons: dict[int, str] = {}
     for index, contribution in enumerate(contributions):
@@ -98,7 +110,7 @@ def screen(
             updates.append(_open(state, slots, contribution))
         except MergeError as error:
             reasons[index] = str(error)
-    return updates, reasons
+    return sorted(updates, key=lambda update: (update.digest, update.author)), reasons
 
 
 def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribution) -> Update:
@@ -122,6 +134,8 @@ def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribut
         n_donors=contribution.n_donors,
         score=_score(kind, contribution.figures),
         arrays=named.arrays,
+        author=contribution.author,
+        digest=sha256(contribution.parameters).digest(),
     )
 
 
@@ -171,6 +185,23 @@ def total_score(updates: Sequence[Update]) -> Score:
     """Return the swarm-wide score: exact sums over sites."""
     parts = [update.score for update in updates]
     return Score(n=sum(s.n for s in parts), correct=sum(s.correct for s in parts), nll=sum(s.nll for s in parts))
+
+
+def add_below(updates: Sequence[Update], name: str, last: int) -> Integers:
+    """Return the exact sum of the sites' arrays `name` as int64, none of whose values exceeds `last`.
+
+    Raises
+    ------
+    MergeError
+        If so many sites could overflow 62 bits.
+    """
+    if len(updates) * last >= 1 << 62:
+        msg = f"{len(updates)} sites are too many for sums of {name!r}"
+        raise MergeError(msg)
+    total = np.zeros(updates[0].arrays[name].shape, np.int64)
+    for update in updates:
+        total += update.arrays[name]
+    return total
 
 
 def add(updates: Sequence[Update], name: str) -> Array:

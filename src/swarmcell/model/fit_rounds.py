@@ -13,10 +13,11 @@ import numpy as np
 from swarmcell.model.classifier import shapes
 from swarmcell.model.contribution import Slot, Update, total_score
 from swarmcell.model.encoding import Array
+from swarmcell.model.exact_rounds import exact_slots, merge_exact
 from swarmcell.model.fixed import weighted_mean
 from swarmcell.model.stages import end_stage, labels, n_inputs, rule_of
 from swarmcell.model.state import MergedState, Score, StageResult
-from swarmcell.model.study import Study
+from swarmcell.model.study import EXACT, Study
 
 _INT32_LAST = (1 << 31) - 1
 
@@ -26,6 +27,8 @@ def fit_slots(state: MergedState, study: Study) -> dict[str, Slot]:
     if state.phase == "validate":
         return {}
     rule = rule_of(study, state.stage)
+    if rule.merge == EXACT:
+        return exact_slots(state, study)
     n_classes = len(labels(study, state.stage))
     wanted = shapes(rule, n_inputs(state, study, state.stage), n_classes)
     return {name: Slot(bits=32, shape=shape, last=_INT32_LAST) for name, shape in wanted.items()}
@@ -34,6 +37,8 @@ def fit_slots(state: MergedState, study: Study) -> dict[str, Slot]:
 def merge_fit(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedState:
     """Return the state after a round of fitting or validation."""
     rule = rule_of(study, state.stage)
+    if rule.merge == EXACT:
+        return merge_exact(state, study, updates)
     score = total_score(updates)
     judged = _keep_best(state, score)
     if judged.best is not None and (state.phase == "validate" or judged.bad_rounds >= rule.patience_rounds):
@@ -41,7 +46,7 @@ def merge_fit(state: MergedState, study: Study, updates: Sequence[Update]) -> Me
     if state.phase == "validate":
         return _end(judged, study, updates)
     merged = replace(judged, stage_round=state.stage_round + 1).with_group("now", fedavg(state, updates))
-    if merged.stage_round < rule.rounds_max:
+    if merged.stage_round < rule.rounds_limit:
         return merged
     return replace(merged, phase="validate") if score.n else _end(merged, study, updates)
 

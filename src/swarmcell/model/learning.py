@@ -13,7 +13,7 @@ import numpy as np
 
 from swarmcell.cells.batches import columns, generator
 from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
-from swarmcell.model import feature_rounds, fit_rounds, local_fit, sample_features
+from swarmcell.model import exact_fit, feature_rounds, fit_rounds, local_fit, sample_features
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, Update, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
@@ -22,7 +22,7 @@ from swarmcell.model.local_fit import Examples, labelled
 from swarmcell.model.released import CHUNK_ROWS
 from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, rule_of
 from swarmcell.model.state import MergedState, from_bytes, to_bytes
-from swarmcell.model.study import Study, rules_digest
+from swarmcell.model.study import EXACT, Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
 
 
@@ -129,7 +129,9 @@ class Learner:
         parameters = to_floats(state.group("now"))
         score = local_fit.judge(parameters, examples)
         arrays: dict[str, Array] = {}
-        if state.phase == "fit":
+        if rule.merge == EXACT:
+            arrays = _exact(state, parameters, examples)
+        elif state.phase == "fit":
             device = local_fit.set_up(threads=self._threads, device=self._device)
             rng = generator(self._seed, state.stage, state.stage_round)
             fitted = local_fit.fit(parameters, examples, rule, rng=rng, device=device, stop=stop)
@@ -204,6 +206,14 @@ def describe(state: MergedState) -> dict[str, str | int]:
         said |= {"validation_n": state.last.n, "validation_correct": state.last.correct}
         said["validation_nll"] = state.last.nll
     return said
+
+
+def _exact(state: MergedState, parameters: dict[str, Floats], examples: Examples) -> dict[str, Array]:
+    """Return a site's class counts, and its sums over them once the sites are pinned."""
+    counted = {"by_class": exact_fit.by_class(examples)}
+    if not state.pinned:
+        return counted
+    return counted | exact_fit.published(parameters, examples, state.arrays["memory.by_class"])
 
 
 def _predicted(state: MergedState, X: Array) -> Array:

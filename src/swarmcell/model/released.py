@@ -212,6 +212,8 @@ def summary(state: MergedState) -> dict[str, Any]:
     for name, result in state.results.items():
         stages[name] = {"rounds": result.rounds, "best_round": result.best_round, "sites": result.sites}
         stages[name] |= {"n_cells": result.n_cells, "n_donors": result.n_donors}
+        if result.exact:
+            stages[name]["exact_over_sites"] = len(result.exact)
         if result.score is not None:
             stages[name] |= {
                 "validation_n": result.score.n,

@@ -13,8 +13,9 @@ from swarmcell.errors import ConfigError
 from swarmcell.model import sample_features
 from swarmcell.model.classifier import initial
 from swarmcell.model.encoding import Array
+from swarmcell.model.fixed import to_exact
 from swarmcell.model.state import DONE, MergedState, StageResult
-from swarmcell.model.study import FitRule, Study
+from swarmcell.model.study import EXACT, FitRule, Study
 
 FEATURES, CELL, PATIENT = "features", "cell", "patient"
 _RUNNING = ("now", "best", "memory")
@@ -63,7 +64,17 @@ def check_numbers(study: Study) -> None:
     for stage in (CELL, PATIENT):
         rule = rule_of(study, stage)
         _check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
-        _check_least(f"[study.{stage}]", rule, rounds_max=1, patience_rounds=1, learning_rate=1e-12, l2=0)
+        _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=1e-12, l2=0)
+        _check_exact(f"[study.{stage}]", rule)
+
+
+def _check_exact(table: str, rule: FitRule) -> None:
+    if rule.merge != EXACT:
+        return
+    if rule.model != "linear":
+        msg = f'{table} model = "{rule.model}" has no exact fit: only "linear" has one. Set merge = "fedavg".'
+        raise ConfigError(msg)
+    _check_least(table, rule, l2=1e-9, tolerance=1e-10)
 
 
 def _check_least(table: str, rule: object, **least: float) -> None:
@@ -98,7 +109,7 @@ def n_inputs(state: MergedState, study: Study, stage: str) -> int:
 
 def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Mapping[str, Array]) -> MergedState:
     """Keep a stage's `arrays` as its result, and open the next stage, or end the study."""
-    ended = replace(state, results={**state.results, state.stage: result})
+    ended = replace(state, results={**state.results, state.stage: result}, pinned=())
     for prefix in _RUNNING:
         ended = ended.with_group(prefix, {})
     prefix = "" if state.stage == FEATURES else state.stage + "."
@@ -131,12 +142,14 @@ def start_fit(state: MergedState, study: Study) -> MergedState:
     n_classes = len(labels(study, state.stage))
     seed = study.seed if rule.model == "mlp" else 0
     start = initial(rule, n_inputs(state, study, state.stage), n_classes, seed=seed)
+    if rule.merge == EXACT:
+        start = {name: to_exact(array) for name, array in start.items()}
     return replace(state, phase="fit").with_group("now", start)
 
 
 def fail(state: MergedState, text: str) -> MergedState:
     """Return the state of a study that cannot go on."""
-    ended = replace(state, stage=DONE, phase=DONE, best=None, last=None, failure=text)
+    ended = replace(state, stage=DONE, phase=DONE, best=None, last=None, pinned=(), failure=text)
     for prefix in _RUNNING:
         ended = ended.with_group(prefix, {})
     return ended

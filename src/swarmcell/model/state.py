@@ -6,7 +6,8 @@ the stage is `done` and only results are left: no momenta, no running parameters
 
 Arrays, by name: `panel`, `mean`, `scale`, `cells_by_type`, `samples_by_condition` (from `features`); `cell.*` and
 `patient.*` (a finished stage's parameters, and `patient.mean`, `patient.scale` of the sample features); while a stage
-runs `now.*` (parameters that the next round starts from), `best.*` and `memory.*` (what a merge rule remembers).
+runs `now.*` (parameters that the next round starts from), `best.*` and `memory.*` (what a merge rule remembers: the
+history of an exact fit, momenta, control variates).
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode, encode
 from swarmcell.model.fixed import STATISTICS_BITS
 
-FORMAT = 1
+FORMAT = 2
 DONE = "done"
 PHASES = ("statistics", "fit", "validate")
 
@@ -66,6 +67,8 @@ class StageResult:
         Contributions to the last round, with their training cells and donors.
     score
         Of the kept parameters; `None` where no site had inner-validation donors.
+    exact
+        Labels of the sites (sorted) whose cells in one place would give these parameters; empty for an average.
     """
 
     rounds: int
@@ -74,6 +77,7 @@ class StageResult:
     n_cells: int
     n_donors: int
     score: Score | None = None
+    exact: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,8 @@ class MergedState:
         Rounds since the best score.
     best, last
         Score of the best parameters of the running stage, and of the newest that were judged.
+    pinned
+        Labels of the sites (sorted) that an exact fit runs over; empty otherwise.
     """
 
     rules: str
@@ -101,6 +107,7 @@ class MergedState:
     best_round: int = 0
     best: Score | None = None
     last: Score | None = None
+    pinned: tuple[str, ...] = ()
     results: Mapping[str, StageResult] = field(default_factory=dict)
     failure: str = ""
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -146,6 +153,7 @@ def digest(raw: bytes) -> str:
 def header(state: MergedState) -> dict[str, Any]:
     """Return everything of `state` but its arrays, as plain integers, texts and mappings (no `None`)."""
     fields = {name: value for name, value in vars(state).items() if name not in ("arrays", "results", "best", "last")}
+    fields["pinned"] = list(state.pinned)
     fields["best"] = {} if state.best is None else asdict(state.best)
     fields["last"] = {} if state.last is None else asdict(state.last)
     fields["results"] = {name: _plain(result) for name, result in state.results.items()}
@@ -167,7 +175,7 @@ def from_header(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> Merge
     try:
         best, last, results = rest.pop("best"), rest.pop("last"), rest.pop("results")
         state = MergedState(
-            **rest,
+            **rest | {"pinned": tuple(rest["pinned"])},
             best=Score(**best) if best else None,
             last=Score(**last) if last else None,
             results={name: _result(value) for name, value in results.items()},
@@ -182,10 +190,11 @@ def from_header(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> Merge
 def _plain(result: StageResult) -> dict[str, Any]:
     fields = dict(vars(result))
     fields["score"] = {} if result.score is None else asdict(result.score)
+    fields["exact"] = list(result.exact)
     return fields
 
 
 def _result(fields: Mapping[str, Any]) -> StageResult:
     rest = dict(fields)
-    score = rest.pop("score")
-    return StageResult(**rest, score=Score(**score) if score else None)
+    score, exact = rest.pop("score"), tuple(rest.pop("exact"))
+    return StageResult(**rest, exact=exact, score=Score(**score) if score else None)

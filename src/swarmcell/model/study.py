@@ -11,6 +11,8 @@ from hashlib import sha256
 from typing import Any, Literal
 
 StageName = Literal["features", "cell", "patient"]
+MergeName = Literal["exact-sum", "fedavg"]
+EXACT: MergeName = "exact-sum"
 _STRICT = {"extra": "forbid"}
 
 
@@ -29,19 +31,29 @@ class FeatureRule:
 
 @dataclass(frozen=True, kw_only=True)
 class FitRule:
-    """How one stage's classifier is fitted and merged."""
+    """How one stage's classifier is fitted and merged.
+
+    `exact-sum` fits the linear model to all sites' cells as if they lay in one place (class-balanced, by sums of loss
+    and gradient); the other merges combine what sites fitted by themselves. See docs/merges.md.
+    """
 
     __pydantic_config__ = _STRICT
 
     model: Literal["linear", "mlp"] = "linear"
     hidden: int = 64  # units of the hidden layer of `mlp`; chosen
-    merge: Literal["fedavg"] = "fedavg"
+    merge: MergeName = EXACT
     epochs_per_round: int = 1
     batch_rows: int = 256
     learning_rate: float = 0.01
     l2: float = 1e-4  # weight decay on the coefficients, never on the intercept
-    rounds_max: int = 20
+    tolerance: float = 2e-9  # `exact-sum` ends at this largest slope; measured: probabilities then move by under 1e-6
+    rounds_max: int = 0  # 0: 600 for `exact-sum`, 20 for the others
     patience_rounds: int = 5  # rounds without a better swarm-wide validation loss before the stage ends
+
+    @property
+    def rounds_limit(self) -> int:
+        """The number of rounds after which the stage ends in any case."""
+        return self.rounds_max or (600 if self.merge == EXACT else 20)  # measured: 60 to 200 to the tolerance; chosen
 
 
 @dataclass(frozen=True, kw_only=True)

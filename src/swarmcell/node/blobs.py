@@ -115,4 +115,5 @@ def open_offer(offer: Offer, sealed: bytes, key: bytes, swarm: bytes) -> Contrib
         n_cells=said.n_cells,
         n_donors=said.n_donors,
         figures=dict(said.figures),
+        author=offer.author.hex(),
     )

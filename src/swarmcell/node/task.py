@@ -18,7 +18,7 @@ class Contribution:
     """What one site adds to one round.
 
     `parameters` holds the canonical bytes of named integer arrays (sealed before they leave the site); counts and
-    validation `figures` (integers) stand readable in the entry.
+    validation `figures` (integers) stand readable in the entry. `author` is the signer's key in hex, told to `merge`.
     """
 
     kind: ContributionKind
@@ -26,6 +26,7 @@ class Contribution:
     n_cells: int
     n_donors: int
     figures: Mapping[str, int] = field(default_factory=dict)
+    author: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

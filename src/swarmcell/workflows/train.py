@@ -267,7 +267,7 @@ def _after_round(
 ) -> None:
     row = _row("local", before.stage, after, seconds)
     folder.add_metrics(row)
-    rounds_max = 1 if before.stage == FEATURES else rule_of(study, before.stage).rounds_max
+    rounds_max = 1 if before.stage == FEATURES else rule_of(study, before.stage).rounds_limit
     observer("round", row | {"rounds_max": rounds_max})
     if after.stage != before.stage and not after.failure:
         result = after.results[before.stage]
