@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -57,13 +58,25 @@ class Alignment:
 
     def apply(self, block: Block) -> Block:
         """Return `block` over the universe: CSR, shape `(n_rows, n_universe)`, its dtype kept, duplicates summed."""
-        kept = self.place[block.indices] >= 0
-        columns = self.place[block.indices[kept]].astype(np.int32)
-        ends = np.concatenate([[0], np.cumsum(kept)])[block.indptr]
-        shape = (block.shape[0], self.n_universe)
-        aligned = sparse.csr_matrix((block.data[kept], columns, ends), shape=shape)
+        if self._is_same:
+            return block
+        columns, shape = self._place[block.indices], (block.shape[0], self.n_universe)
+        values, ends = block.data, block.indptr
+        if self.unmapped:
+            found = np.flatnonzero(columns >= 0)
+            values, columns, ends = values[found], columns[found], np.searchsorted(found, ends).astype(np.int32)
+        aligned = sparse.csr_matrix((values, columns, ends), shape=shape)
         aligned.sum_duplicates()
         return aligned
+
+    @cached_property
+    def _place(self) -> npt.NDArray[np.int32]:
+        return self.place.astype(np.int32)
+
+    @cached_property
+    def _is_same(self) -> bool:
+        """The source's features are the universe's, in that order."""
+        return np.array_equal(self.place, np.arange(self.n_universe))
 
 
 def without_version(name: str) -> str:

@@ -1,6 +1,8 @@
 """Log-normalisation: log1p of counts per 10,000, with totals over the whole universe."""
 
 import numpy as np
+import numpy.typing as npt
+from scipy import sparse
 
 from swarmcell.cells.readers.source import Block
 
@@ -17,14 +19,15 @@ def log1p_cp10k(counts: Block) -> Block:
     """
     totals = row_sums(counts)
     scale = np.divide(TARGET_COUNTS, totals, out=np.zeros(len(totals)), where=totals > 0)
-    per_value = np.repeat(scale.astype(np.float32), np.diff(counts.indptr))
-    values = np.log1p(counts.data.astype(np.float32) * per_value)
-    normalised = counts.astype(np.float32)
-    normalised.data = values
-    return normalised
+    values = counts.data.astype(np.float32)
+    values *= np.repeat(scale.astype(np.float32), np.diff(counts.indptr))
+    return sparse.csr_matrix((np.log1p(values, out=values), counts.indices, counts.indptr), shape=counts.shape)
 
 
-def row_sums(block: Block) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def row_sums(block: Block) -> npt.NDArray[np.int64]:
     """Return exact sums of integer rows, shape `(n_rows,)`."""
-    sums = np.concatenate([[0], np.cumsum(block.data, dtype=np.int64)])
-    return np.asarray(np.diff(sums[block.indptr]))
+    sums = np.zeros(block.shape[0], np.int64)
+    filled = np.flatnonzero(np.diff(block.indptr))  # `reduceat` gives an empty row its neighbour's first value
+    if filled.size:
+        sums[filled] = np.add.reduceat(block.data, block.indptr[filled], dtype=np.int64)
+    return sums

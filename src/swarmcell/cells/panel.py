@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -196,7 +196,7 @@ def _described(feature: Feature) -> str:
 
 def _plain(panel: Panel) -> dict[str, Any]:
     cofactor = None if panel.cofactor is None else float(panel.cofactor)
-    features = [{**asdict(f), "aliases": list(f.aliases)} for f in panel.features]
+    features = [{"id": f.id, "symbol": f.symbol, "aliases": list(f.aliases)} for f in panel.features]
     return {
         "cofactor": cofactor,
         "features": features,

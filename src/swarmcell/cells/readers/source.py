@@ -7,13 +7,14 @@ that leaves `checked` holds what its kind promises.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from swarmcell.cells import background, chunks
 from swarmcell.errors import CellsError
 
 InputKind = Literal["counts", "lognorm"]
@@ -69,7 +70,9 @@ class CountSource:
         return len(self.obs)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield checked blocks: CSR, shape `(n_rows, n_features)`, int32 counts or float32 log values.
+        """Yield checked blocks: CSR, shape `(n_rows, n_features)`, int32 counts or float32 log values, columns sorted.
+
+        The next block is read and decompressed in a thread meanwhile.
 
         Raises
         ------
@@ -77,7 +80,7 @@ class CountSource:
             If a value is not what `kind` promises, with its cell and feature.
         """
         start = 0
-        for block in self.read():
+        for block in background.ahead(self.read()):
             yield checked(block, self, start)
             start += block.shape[0]
 
@@ -89,18 +92,38 @@ class CountSource:
 def checked(block: Block, source: CountSource, start: int) -> Block:
     """Return `block` with explicit zeros gone and its values checked; `start` is its first row in the source."""
     block = sparse.csr_matrix(block)
+    values = _as_counts(block.data) if source.kind == "counts" else _as_logs(block.data)
+    if values is None:
+        _refuse_values(block, source, start)
+    block = sparse.csr_matrix((values, block.indices, block.indptr), shape=block.shape)
+    block.sum_duplicates()
+    if len(values) and not values.all():
+        block.eliminate_zeros()
+    return block
+
+
+def _as_counts(values: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
+    """Return values as int32, or `None` if one is no count: the cast changes NaN, fractions and what is too large."""
+    with np.errstate(invalid="ignore"):
+        counts = values.astype(np.int32)
+    is_same = values.dtype == np.int32 or np.array_equal(counts, values)
+    return counts if is_same and (not len(counts) or counts.min() >= 0) else None
+
+
+def _as_logs(values: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+    if not len(values) or (np.isfinite(values).all() and values.min() >= 0 and values.max() <= LOGNORM_MAX):
+        return values.astype(np.float32)
+    return None
+
+
+def _refuse_values(block: Block, source: CountSource, start: int) -> NoReturn:
     _refuse_where(~np.isfinite(block.data), block, source, start, "NaN or infinite values", "Mend or remove it.")
     _refuse_where(block.data < 0, block, source, start, "negative values", _NEGATIVE)
     if source.kind == "lognorm":
         _refuse_where(block.data > LOGNORM_MAX, block, source, start, "values that are no logarithms", _TOO_LARGE)
-        block = block.astype(np.float32)
-    else:
-        _refuse_where(block.data != np.rint(block.data), block, source, start, "values that are no counts", _FRACTIONS)
-        _refuse_where(block.data > COUNT_MAX, block, source, start, "counts beyond 2^31", "Check the file.")
-        block = block.astype(np.int32)
-    block.sum_duplicates()
-    block.eliminate_zeros()
-    return block
+    _refuse_where(block.data != np.rint(block.data), block, source, start, "values that are no counts", _FRACTIONS)
+    _refuse_where(block.data > COUNT_MAX, block, source, start, "counts beyond 2^31", "Check the file.")
+    raise AssertionError  # one of them applies
 
 
 _NEGATIVE = "Scaled or corrected values cannot be used: give raw counts, or log-normalised values with --input lognorm."
@@ -145,9 +168,10 @@ def row_ranges(indptr: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 def compressed_blocks(stored: Any, indptr: npt.NDArray[np.int64], n_features: int) -> Iterator[Block]:  # noqa: ANN401
     """Yield CSR blocks of a group with `data` and `indices` on disk (HDF5 or zarr), major axis cells."""
+    stored_values, stored_columns = chunks.opened(stored["data"]), chunks.opened(stored["indices"])
     for start, stop in row_ranges(indptr):
         low, high = int(indptr[start]), int(indptr[stop])
-        values, columns = np.asarray(stored["data"][low:high]), np.asarray(stored["indices"][low:high])
+        values, columns = np.asarray(stored_values[low:high]), np.asarray(stored_columns[low:high])
         yield csr(values, columns, indptr[start : stop + 1] - low, n_features)
 
 
@@ -163,4 +187,5 @@ def csr(values: npt.NDArray[Any], columns: npt.NDArray[Any], indptr: npt.NDArray
         msg = f"a column index of {int(columns.max())} among {n_features} features"
         raise ValueError(msg)
     shape = (len(indptr) - 1, n_features)
-    return sparse.csr_matrix((values, columns.astype(np.int32), indptr.astype(np.int64)), shape=shape)
+    places = np.int32 if len(columns) <= COUNT_MAX else np.int64  # one type for both, as scipy's own routines expect
+    return sparse.csr_matrix((values, columns.astype(places, copy=False), indptr.astype(places)), shape=shape)
