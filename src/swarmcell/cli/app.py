@@ -7,6 +7,7 @@ import typer
 
 from swarmcell import __version__
 from swarmcell.cli import (
+    audit,
     demo,
     doctor,
     engine,
@@ -62,6 +63,7 @@ app.add_typer(identity.app, name="identity")
 app.add_typer(swarm.app, name="swarm")
 app.add_typer(engine.app, name="engine")
 app.add_typer(panel.app, name="panel")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:
