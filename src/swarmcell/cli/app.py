@@ -18,7 +18,7 @@ from swarmcell.cli import (
     predict,
     preprocess,
     runs,
-    swarm,
+    swarm_members,
     train,
 )
 from swarmcell.cli.common import EXIT_INTERRUPTED, fail
@@ -60,7 +60,7 @@ app.command("doctor")(doctor.doctor)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
 app.add_typer(identity.app, name="identity")
-app.add_typer(swarm.app, name="swarm")
+app.add_typer(swarm_members.app, name="swarm")  # the app of cli/swarm.py, with the commands on members
 app.add_typer(engine.app, name="engine")
 app.add_typer(panel.app, name="panel")
 app.add_typer(audit.app, name="audit")

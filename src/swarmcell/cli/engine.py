@@ -45,13 +45,16 @@ def card(  # noqa: PLR0917 (typer gives them by name)
 
 
 @app.command("config")
-def config(
+def config(  # noqa: PLR0917 (typer gives them by name)
     swarm: Annotated[Path, typer.Argument(help="The swarm file.")],
     cards: Annotated[
         list[Path], typer.Argument(help="Engine cards of all servers: 1, 3 or 5, this site's among them.")
     ],
     member: Annotated[
         list[str] | None, typer.Option("--member", help="Card of another site that may connect; may be repeated.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Name of a revoked site that may connect no more.")
     ] = None,
     store_gb: Annotated[int, typer.Option("--store-gb", min=1, help="Most that the log may take, in GB.")] = 64,
     out: Folder = Path("engine"),
@@ -61,24 +64,30 @@ def config(
 ) -> None:
     """Write the server's configuration: the cluster, TLS, who may connect and what each may do.
 
+    When members change, write it anew with --force, and let the running server read it: `swarmcell engine reload`.
+
     Example: `swarmcell engine config swarm.toml site-a.engine.toml site-b.engine.toml site-c.engine.toml`
     """
     from swarmcell.workflows import engine
 
-    made = engine.configure(swarm, cards, out, members=member or (), store_gb=store_gb, force=force)
+    made = engine.configure(
+        swarm, cards, out, members=member or (), without=without or (), store_gb=store_gb, force=force
+    )
     for remark in made.remarks:
         say(remark)
-    say(f"{made.server_file} written. Every site puts this into its site file:")
+    say(f"{made.server_file} written. Every site file holds this part; `swarmcell init --engine-card` writes it:")
     typer.echo(made.site_engine, nl=False)
-    next_command(f"swarmcell engine run {out}")
+    next_command(f"swarmcell engine {'reload' if force else 'run'} {out}")
+
+
+Files = Annotated[Path, typer.Argument(help="Folder of the server's files.")]
+Binary = Annotated[Path | None, typer.Option("--binary", help="Path of nats-server; by default it is looked for.")]
 
 
 @app.command("run")
 def run(
-    folder: Annotated[Path, typer.Argument(help="Folder of the server's files.")] = Path("engine"),
-    binary: Annotated[
-        Path | None, typer.Option("--binary", help="Path of nats-server; by default it is looked for.")
-    ] = None,
+    folder: Files = Path("engine"),
+    binary: Binary = None,
     check: Annotated[bool, typer.Option("--check", help="Check the configuration, and do not start.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -97,3 +106,16 @@ def run(
         say(f"{folder}: nats-server accepts the configuration")
         return
     os.execv(command[0], command)  # noqa: S606 (no shell is what is wanted)
+
+
+@app.command("reload")
+def reload(folder: Files = Path("engine"), binary: Binary = None, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Let the running server read its configuration anew: members that are new may connect, revoked ones no more.
+
+    Example: `swarmcell engine reload`
+    """
+    from swarmcell.workflows import engine
+
+    pid = engine.reload(folder, binary)
+    say(f"{folder}: the server (process {pid}) reads its configuration anew")
+    next_command("swarmcell swarm status swarm.toml")

@@ -69,14 +69,15 @@ def status(
     if watch:
         asyncio.run(_watch(onlooker))
         return
-    seen = asyncio.run(_look(onlooker))
+    seen = asyncio.run(look(onlooker))
     if json:
         print_json(status_json(seen))
     console().print(swarm_tables.status(seen))
     next_command(f"swarmcell swarm show {swarm}")
 
 
-async def _look(onlooker: "Onlooker") -> "SwarmView":
+async def look(onlooker: "Onlooker") -> "SwarmView":
+    """Look once, and let go."""
     try:
         return await onlooker.look()
     finally:
@@ -121,7 +122,7 @@ def show(
     if ledger is not None:
         seen = view_ledger(swarm, ledger)
     else:
-        seen = asyncio.run(_look(open_onlooker(swarm, site_file=site, identity=identity)))
+        seen = asyncio.run(look(open_onlooker(swarm, site_file=site, identity=identity)))
     if json:
         print_json(blocks_json(seen))
     console().print(swarm_tables.blocks(seen))

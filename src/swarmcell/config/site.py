@@ -4,9 +4,11 @@ Rules: it never leaves the site and nothing in it changes what is learnt. Withou
 taken, with its log beside the swarm file. An engine's options are declared by the engine; here they are composed.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tomli_w
 from pydantic import Discriminator, Tag
 
 from swarmcell.config.base import FrozenModel, load
@@ -98,8 +100,8 @@ def open_log(site: Site | None, swarm_file: Path, swarm: bytes, engine_secret: b
     return EmbeddedLog(engine.path or swarm_file.with_name(f"{swarm_file.stem}.{swarm.hex()[:8]}.log"))
 
 
-def template(name: str) -> str:
-    """Return a commented site file for a new site."""
+def template(name: str, nats: Mapping[str, Any] | None = None) -> str:
+    """Return a commented site file for a new site; `nats` holds the cards, `websocket` and `proxy` of a cluster."""
     return f"""\
 # The site file: private settings of this site. It stays here; the swarm file is what sites share.
 
@@ -111,16 +113,33 @@ name = "{name}"
 
 # How this site reaches the log that all sites share.
 [engine]
+{_EMBEDDED if nats is None else _nats(nats)}"""
 
+
+_EMBEDDED = """
 # "embedded": one file on this machine (demo, tests, several sites of one hospital).
 kind = "embedded"
 
 # Where that file is, relative to this one. By default it stands beside the swarm file.
 # path = "swarm.log"
 
-# "nats": a cluster that the founding hospitals run; see docs/tutorial-nats.md. Take this instead:
+# "nats": a cluster that the founding hospitals run; see docs/tutorial.md. Take this instead:
 # kind = "nats"
 # cards = ["site-a.engine.toml", "site-b.engine.toml", "site-c.engine.toml"]
 # websocket = true                      # dial the port that most firewalls let pass
 # proxy = "http://proxy.hospital:3128"
+"""
+
+
+def _nats(nats: Mapping[str, Any]) -> str:
+    written = tomli_w.dumps({"cards": list(nats["cards"])})
+    written += "websocket = true\n" if nats.get("websocket") else "# websocket = true\n"
+    proxy = nats.get("proxy")
+    written += f"proxy = {tomli_w.dumps({'p': proxy})[4:]}" if proxy else '# proxy = "http://proxy.hospital:3128"\n'
+    return f"""
+# "nats": the cluster that founding hospitals run; their engine cards say where it is and which certificates to trust.
+kind = "nats"
+{written}
+# Where a company's box opens TLS on its way (custom CA): its authority's PEM file, trusted besides the cards.
+# trust = "hospital-ca.pem"
 """

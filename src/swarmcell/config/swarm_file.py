@@ -77,17 +77,36 @@ class SwarmConfig(FrozenModel):
     swarm: SwarmRules = SwarmRules()
 
 
+class KnownBlock(FrozenModel):
+    """A final block that an invitation vouches for: its height, and the digest of its body (hex)."""
+
+    height: Annotated[int, Field(ge=0)]
+    body: Hex32
+
+
 class SwarmFile(FrozenModel):
-    """What `swarm create` writes and every site reads."""
+    """What `swarm create` writes and every site reads.
+
+    Attributes
+    ----------
+    history
+        Blocks that the invitation of a site that came late vouches for; they are no part of the digest.
+    """
 
     digest: Hex32
     study: Study
     swarm: SwarmRules
     founders: tuple[Founder, ...]
+    history: tuple[KnownBlock, ...] = ()
 
     def genesis(self) -> Genesis:
         """Return the genesis of this swarm."""
         return _genesis(self.study, self.swarm, self.founders)
+
+    @property
+    def pins(self) -> dict[int, bytes]:
+        """Body digests by height of the blocks that are known: this site refuses another history."""
+        return {block.height: bytes.fromhex(block.body) for block in self.history}
 
 
 def load_config(path: Path) -> SwarmConfig:
@@ -129,10 +148,15 @@ def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:
 
 def dump(swarm: SwarmFile) -> bytes:
     """Return the swarm file as TOML."""
+    return (_HEAD + tomli_w.dumps(plain(swarm))).encode()
+
+
+def plain(swarm: SwarmFile) -> dict[str, Any]:
+    """Return what a swarm file holds as plain values, in its order."""
     content = swarm.model_dump(mode="json")
     study = _without_none(dataclasses.asdict(swarm.study))
     ordered = {"digest": swarm.digest, "study": study, "swarm": content["swarm"], "founders": content["founders"]}
-    return (_HEAD + tomli_w.dumps(ordered)).encode()
+    return ordered | ({"history": content["history"]} if swarm.history else {})
 
 
 def load(path: Path) -> SwarmFile:
@@ -145,7 +169,23 @@ def load(path: Path) -> SwarmFile:
     TamperedError
         If its content does not give the digest that stands in it.
     """
-    swarm = parse(read_toml(path), SwarmFile, source=str(path))
+    content = read_toml(path)
+    if "invitation" in content:
+        msg = (
+            f"{path}: an invitation, not a swarm file. Accept it first: swarmcell swarm accept {path} --out swarm.toml"
+        )
+        raise ConfigError(msg)
+    return checked(parse(content, SwarmFile, source=str(path)), path)
+
+
+def checked(swarm: SwarmFile, path: Path) -> SwarmFile:
+    """Return a swarm file whose content gives its digest.
+
+    Raises
+    ------
+    TamperedError
+        If it does not.
+    """
     found = swarm.genesis().digest.hex()
     if found != swarm.digest:
         msg = (

@@ -19,7 +19,7 @@ from swarmcell.errors import ConfigError, InputError
 
 SERVER_FILE, KEY_FILE, TRUST_FILE, SYNC_FILE = "nats-server.conf", "server.key", "trust.pem", "durability.conf"
 CERTIFICATE_FILE = "server.pem"
-STORE_FOLDER = "store"
+STORE_FOLDER, PID_FILE = "store", "server.pid"
 STORE_GB = 64  # chosen
 ALWAYS_SYNC_SINCE = (2, 10)
 _PLACES = ("/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin")
@@ -99,6 +99,7 @@ def render(cluster: Cluster, site: str, folder: Path) -> str:
         f"# nats-server of {site}, written by `swarmcell engine config`: write it anew instead of changing it.",
         f"server_name: {_quoted(site)}",
         f"listen: {_quoted(f'0.0.0.0:{card.client_port}')}",
+        f"pid_file: {_quoted(str(folder / PID_FILE))}",
         "max_payload: 1MB",
         "write_deadline: 10s",
         f"tls {_tls(folder, is_mutual=False)}",

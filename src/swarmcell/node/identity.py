@@ -216,6 +216,15 @@ def _key_bytes(content: dict[str, object], key: str, path: Path) -> bytes:
     return value
 
 
+def is_held(identity: Identity, swarm: bytes) -> bool:
+    """Say whether a process of this user runs this identity in this swarm now."""
+    try:
+        with hold(identity, swarm):
+            return False
+    except SwarmError:
+        return True
+
+
 @contextmanager
 def hold(identity: Identity, swarm: bytes) -> Iterator[None]:
     """Hold this identity in this swarm: no second process of this user runs it meanwhile.

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, assert_never
@@ -27,6 +27,7 @@ from swarmcell.node.feed import Batch, Feed
 from swarmcell.node.identity import Identity, verify
 from swarmcell.node.jobs import Jobs
 from swarmcell.node.ledger import Cursor, Ledger, Read
+from swarmcell.node.orders import LOOK_EVERY_S, Clerk, Orders
 from swarmcell.node.outbox import Outbox
 from swarmcell.node.signer import Signer
 from swarmcell.node.task import Task
@@ -71,7 +72,14 @@ class Peer:
     """A member of a swarm, from its first entry to the end of the study."""
 
     def __init__(
-        self, identity: Identity, genesis: Genesis, log: Log, ledger: Ledger, task: Task, observer: Observer
+        self,
+        identity: Identity,
+        genesis: Genesis,
+        log: Log,
+        ledger: Ledger,
+        task: Task,
+        observer: Observer,
+        pins: Mapping[int, bytes] | None = None,
     ) -> None:
         self._identity = identity
         self._swarm = genesis.digest
@@ -79,8 +87,10 @@ class Peer:
         self._ledger = ledger
         self._teller = Teller(genesis, observer)
         self._keyring = Keyring(identity)
+        self._orders = Orders(identity, self._swarm)
+        self._clerk = Clerk(self._orders, self._keyring, lambda why: self._teller.tell("abstains", {"why": why}))
         self._bench = work.Bench(identity, self._swarm, task, ledger, self._keyring)
-        self._state = State(genesis, verify)
+        self._state = State(genesis, verify, pins=pins)
         self._me = Me(identity.key)
         self._outbox = Outbox(log, self._teller.outage)
         self._signer = Signer(identity, self._swarm, self._me, ledger, self._outbox)
@@ -103,7 +113,7 @@ class Peer:
         """
         self._ledger.bind(self._swarm, self._identity.key)
         self._recall()
-        loops = (self._drive(), self._feed.run(), self._outbox.run(), self._announce_forever())
+        loops = (self._drive(), self._feed.run(), self._outbox.run(), self._announce_forever(), self._obey_forever())
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -258,6 +268,16 @@ class Peer:
         state = await asyncio.to_thread(self._ledger.state, action.state)
         blocks = tuple(self._state.blocks.values())
         self._ended = Ended(height=height, digest=action.state, state=state, failure=action.failure, blocks=blocks)
+
+    async def _obey_forever(self) -> None:
+        """Take up what this site's operator decided."""
+        await self._feed.caught_up.wait()
+        while True:
+            if waiting := await asyncio.to_thread(self._orders.waiting):
+                async with self._stored:
+                    self._clerk.carry_out(waiting, self._state, self._me)
+                self._stir.set()
+            await asyncio.sleep(LOOK_EVERY_S)
 
     # -- presence ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from swarmcell.workflows.swarm_view import MemberView, SwarmView, blocks_json
+from swarmcell.workflows.swarm_view import MemberView, ProposalView, SwarmView, blocks_json
 
 
 def status(seen: SwarmView) -> RenderableType:
@@ -30,9 +30,24 @@ def _head(seen: SwarmView) -> list[str]:
     else:
         lines.append(f"deciding block {seen.height} (view {seen.view}), round {seen.round}")
         lines.append(f"waits for {seen.waits_for}: {', '.join(seen.waited_for)}")
+    lines += [f"open proposal {p.digest[:16]}: {_proposed(p, seen)}" for p in seen.proposals if not p.fault]
     if not seen.finished and n_up < seen.quorum:
         lines.append(f"PAUSED: {n_up} members are up, {seen.quorum} are needed. It goes on by itself when they return.")
     return lines
+
+
+def _proposed(proposal: ProposalView, seen: SwarmView) -> str:
+    votes = f"{len(proposal.approved_by)} of {seen.quorum} approvals ({', '.join(proposal.approved_by)})"
+    return f"{proposal.change} {proposal.member}, {votes}"
+
+
+def proposals(seen: SwarmView) -> Table:
+    """Return the open proposals, one row each."""
+    table = Table("proposal", "change", "member", "f", "by", "approved by", "needed", "can follow")
+    for p in seen.proposals:
+        approved = ", ".join(p.approved_by)
+        table.add_row(p.digest[:16], p.change, p.member, str(p.f), p.by, approved, str(seen.quorum), p.fault or "yes")
+    return table
 
 
 def _member(member: MemberView) -> tuple[str, ...]:

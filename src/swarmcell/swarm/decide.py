@@ -5,6 +5,11 @@ from swarmcell.swarm.actions import Action, Finish, Sign, Stop, Wait
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.state import State
 
+_REVOKED = (
+    "the members have revoked this identity: it signs nothing any more. To come back, make a new identity and ask a "
+    "member for an invitation: swarmcell identity create, swarmcell swarm invite."
+)
+
 
 def decide(state: State, me: Me, now_ms: int) -> list[Action]:
     """Return what this peer should do now.
@@ -63,6 +68,8 @@ def _end(state: State, me: Me) -> list[Action]:
 
 def _outside(state: State, me: Me, now_ms: int) -> list[Action]:
     since = me.since.get(("height", state.height, 0), now_ms)
+    if me.sequence and not state.finished:  # who signed was a member once
+        return [Stop(_REVOKED)]
     return [*_end(state, me), Wait("this site is not a member of the swarm, or not yet", (me.key,), since)]
 
 

@@ -1,5 +1,7 @@
 """Setting up a founding hospital's server: its engine card, its configuration, and the command that runs it."""
 
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,7 @@ def configure(
     folder: Path,
     *,
     members: Sequence[str] = (),
+    without: Sequence[str] = (),
     store_gb: int = server_config.STORE_GB,
     force: bool = False,
 ) -> Configured:
@@ -94,6 +97,8 @@ def configure(
         The engine cards of all servers; the one whose certificate stands in `folder` is this machine's.
     members
         Cards or local identities of other sites that may connect.
+    without
+        Names of founders and members that may connect no more: those that were revoked.
 
     Raises
     ------
@@ -103,11 +108,14 @@ def configure(
         If the configuration exists (without `force`) or cannot be written.
     """
     file = swarm_file.load(swarm)
+    founders = {founder.name: bytes.fromhex(founder.engine_key) for founder in file.founders}
+    others = {card.name: card.engine_key for card in map(identity.load_card, members)}
+    _refuse_unknown(without, {*founders, *others})
     cluster = Cluster(
         name=f"swarmcell-{file.digest[:16]}",
         cards=tuple(nats_card.load(path) for path in cards),
-        founders=tuple(bytes.fromhex(founder.engine_key) for founder in file.founders),
-        members=tuple(identity.load_card(member).engine_key for member in members),
+        founders=tuple(key for name, key in founders.items() if name not in without),
+        members=tuple(key for name, key in others.items() if name not in without),
         store_gb=store_gb,
     )
     site = _own_card(cluster, folder).site
@@ -118,6 +126,12 @@ def configure(
     write_whole(folder / server_config.SYNC_FILE, b"# written by `swarmcell engine run`\n", force=True)
     engine = tomli_w.dumps({"engine": {"kind": "nats", "cards": [str(path) for path in cards]}})
     return Configured(folder, server_file, engine, _remarks(cluster))
+
+
+def _refuse_unknown(without: Sequence[str], known: set[str]) -> None:
+    if strange := sorted(set(without) - known):
+        msg = f"--without {strange[0]}: neither a founder nor a --member. They are: {', '.join(sorted(known))}."
+        raise InputError(msg)
 
 
 def _own_card(cluster: Cluster, folder: Path) -> ServerCard:
@@ -159,6 +173,36 @@ def _on_version(found: tuple[int, int, int]) -> list[str]:
     ]
 
 
+def reload(folder: Path, binary: Path | None = None) -> int:
+    """Let the running server of `folder` read its configuration anew; return its process id.
+
+    Raises
+    ------
+    InputError
+        If none runs, or there is no configuration.
+    ConfigError
+        If nats-server refuses the configuration; the running one goes on with the old.
+    """
+    server_file = _server_file(folder)
+    server_config.refuse_unfit(server_config.find_binary(binary), server_file)
+    pid_file = folder / server_config.PID_FILE
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError) as error:
+        msg = f"{pid_file}: no server of this folder runs here ({error}). Start it: swarmcell engine run {folder}"
+        raise InputError(msg) from error
+    return pid
+
+
+def _server_file(folder: Path) -> Path:
+    server_file = (folder / server_config.SERVER_FILE).absolute()
+    if not server_file.is_file():
+        msg = f"{server_file}: no such file. Write it: swarmcell engine config SWARM CARD CARD CARD --out {folder}"
+        raise InputError(msg)
+    return server_file
+
+
 def command(folder: Path, binary: Path | None = None) -> list[str]:
     """Return the command that runs the server of `folder`, which is made durable as far as its version can be.
 
@@ -169,10 +213,7 @@ def command(folder: Path, binary: Path | None = None) -> list[str]:
     ConfigError
         If nats-server refuses the configuration.
     """
-    server_file = (folder / server_config.SERVER_FILE).absolute()
-    if not server_file.is_file():
-        msg = f"{server_file}: no such file. Write it: swarmcell engine config SWARM CARD CARD CARD --out {folder}"
-        raise InputError(msg)
+    server_file = _server_file(folder)
     found = server_config.find_binary(binary)
     durability = server_config.durability(server_config.version(found))
     write_whole(folder / server_config.SYNC_FILE, durability.encode(), force=True)

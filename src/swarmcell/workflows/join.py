@@ -98,6 +98,6 @@ async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observe
     secret = seat.identity.engine_secret
     log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=secret)
     try:
-        return await Peer(seat.identity, genesis, log, ledger, task, observer).run()
+        return await Peer(seat.identity, genesis, log, ledger, task, observer, seat.swarm.pins).run()
     finally:
         await log.close()

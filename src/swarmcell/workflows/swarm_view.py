@@ -1,6 +1,6 @@
 """Looking at a swarm from outside: who is up, where it stands, and its blocks. Reads the log; signs nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from swarmcell.node.presence import Presence
 from swarmcell.swarm.blocks import Block
 from swarmcell.swarm.decide import waiting_for
 from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.proposals import fault_of
 from swarmcell.swarm.state import State
 
 
@@ -40,6 +41,30 @@ class MemberView:
     def is_up(self) -> bool:
         """It was heard of late."""
         return self.presence is not None and self.presence.is_up
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalView:
+    """An open proposal.
+
+    Attributes
+    ----------
+    change, member, member_key
+        What is proposed (`admit`, `revoke`, `rotate`, `end`), and the member that it is about.
+    approved_by
+        Names of the members that approved it, its author among them.
+    fault
+        Why it can no longer follow; empty if it can.
+    """
+
+    digest: str
+    change: str
+    member: str
+    member_key: str
+    by: str
+    f: int
+    approved_by: tuple[str, ...]
+    fault: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +95,7 @@ class SwarmView:
     waits_for: str
     waited_for: tuple[str, ...]
     blocks: tuple[Block, ...]
+    proposals: tuple[ProposalView, ...]
     ignored: Mapping[str, int]
 
 
@@ -173,8 +199,24 @@ def view(state: State, heard: Mapping[bytes, Presence], engine: Health | None) -
         waits_for=wait.reason if wait else "",
         waited_for=tuple(sorted(names.get(key, key.hex()[:8]) for key in wait.who)) if wait else (),
         blocks=tuple(state.blocks[height] for height in sorted(state.blocks)),
+        proposals=tuple(_proposals(state, names)),
         ignored=dict(state.ignored),
     )
+
+
+def _proposals(state: State, names: Mapping[bytes, str]) -> Iterator[ProposalView]:
+    for digest, (_, entry, change) in state.proposals.open.items():
+        approvers = [names[author] for author in state.proposals.approvers(digest) if author in names]
+        yield ProposalView(
+            digest=digest.hex(),
+            change=change.change,
+            member=change.member.name,
+            member_key=change.member.signing_key.hex(),
+            by=names.get(entry.author, entry.author.hex()[:8]),
+            f=change.f,
+            approved_by=tuple(sorted(approvers)),
+            fault=fault_of(change, state.roster, state.key_digest),
+        )
 
 
 def status_json(seen: SwarmView) -> dict[str, Any]:
@@ -195,7 +237,8 @@ def status_json(seen: SwarmView) -> dict[str, Any]:
     plain = {name: getattr(seen, name) for name in ("study", "digest", "quorum", "f", "height", "view", "round")}
     waits = {"waits_for": seen.waits_for, "waited_for": list(seen.waited_for)}
     ends = {"finished": seen.finished, "failure": seen.failure, "ignored": dict(seen.ignored)}
-    return {**plain, **ends, **waits, "engine": engine, "members": members}
+    proposals = [dict(vars(proposal)) for proposal in seen.proposals]
+    return {**plain, **ends, **waits, "engine": engine, "members": members, "proposals": proposals}
 
 
 def blocks_json(seen: SwarmView) -> list[dict[str, Any]]:

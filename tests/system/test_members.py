@@ -1,0 +1,117 @@
+"""Members change while peers run: a late joiner, a revoked key, and what is refused. Real processes and commands."""
+
+import json
+import time
+
+import pytest
+from sums_swarm import Swarm
+
+ROUNDS = 500  # more than any test waits for
+
+
+@pytest.fixture
+def swarm(tmp_path):
+    made = Swarm(tmp_path)
+    yield made
+    made.close()
+
+
+def start(swarm, *names):
+    return swarm.start(*names, rounds=ROUNDS, sleep_s=0.2)
+
+
+def invite(swarm, by, name, approved_by):
+    """Admit a newcomer by the commands of both sides, and start its peer."""
+    newcomer = swarm.newcomer(name)
+    _, said = by.hospital.cli("swarm", "invite", "swarm.toml", newcomer.card_file, "--identity", by.hospital.name)
+    assert f"approved by {by.hospital.name}" in said
+    approve(approved_by, name)
+    newcomer.cli("swarm", "accept", by.hospital.folder / f"{name}.invitation.toml")
+    return start(swarm, name)
+
+
+def approve(peer, what):
+    peer.hospital.cli("swarm", "approve", "swarm.toml", what, "--identity", peer.hospital.name)
+
+
+def rounds_of(peer, name):
+    return [block["round"] for block in peer.blocks() if name in block["included"]]
+
+
+def assert_same_states(*peers):
+    """Every height that two peers both saw has one state."""
+    seen = {}
+    for peer in peers:
+        for block in peer.blocks():
+            assert seen.setdefault(block["height"], block["state"]) == block["state"]
+
+
+def test_a_site_joins_while_peers_run_another_is_revoked_and_comes_back_under_a_new_key(swarm):
+    a, b, c = start(swarm, "site-a", "site-b", "site-c")
+    a.wait_height(2)
+    late = invite(swarm, a, "site-d", approved_by=b)
+    a.wait_for(lambda peer: len(rounds_of(peer, "site-d")) >= 3, "three rounds with site-d")
+    began = next(event["round"] for event in late.events() if event["event"] == "training")
+    taken = rounds_of(a, "site-d")
+    assert taken[0] - began <= 3, "it begins with the round that it finds open, and gets in before long"
+    assert taken[:3] == [taken[0], taken[0] + 1, taken[0] + 2]
+
+    a.hospital.cli("swarm", "revoke", "swarm.toml", "site-c", "--identity", "site-a")
+    for peer in (b, late):
+        approve(peer, "site-c")  # three of four must
+    assert "revoked this identity" in c.ended(code=1)
+    again = invite(swarm, a, "site-c2", approved_by=b)
+    a.wait_for(lambda peer: len(rounds_of(peer, "site-c2")) >= 2, "two rounds with the new key")
+
+    assert_same_states(a, b, c, late, again)
+    shown = json.loads(a.hospital.cli("swarm", "show", "swarm.toml", "--json", "--quiet")[0])
+    changes = [(block["kind"], block["epoch"]) for block in shown if block["kind"] != "merge"]
+    assert changes == [("genesis", 0), ("admit", 0), ("revoke", 1), ("admit", 1)]
+    revoked = next(block["height"] for block in shown if block["kind"] == "revoke")
+    assert not any("site-c" in block["included"] for block in shown if block["height"] > revoked)
+    seen = json.loads(a.hospital.cli("swarm", "status", "swarm.toml", "--json", "--quiet")[0])
+    assert [(member["name"], member["up"]) for member in seen["members"]] == [
+        ("site-a", True),
+        ("site-b", True),
+        ("site-c2", True),
+        ("site-d", True),
+    ]
+    assert seen["proposals"] == []
+
+
+def test_a_joiner_refuses_another_history_than_its_invitation_vouches_for(swarm):
+    a, *_ = start(swarm, "site-a", "site-b", "site-c")
+    a.wait_height(1)
+    newcomer = swarm.newcomer("site-d")
+    a.hospital.cli("swarm", "invite", "swarm.toml", newcomer.card_file, "--identity", "site-a")
+    path = a.hospital.folder / "site-d.invitation.toml"
+    text = path.read_text()
+    body = text.split('body = "')[1][:64]
+    path.write_text(text.replace(body, "0" * 64))
+    newcomer.cli("swarm", "accept", path)
+    late = start(swarm, "site-d")
+    assert "not the one that the invitation vouches for" in late.ended(code=1)
+
+
+def test_orders_wait_for_a_peer_that_does_not_run_and_what_cannot_follow_is_refused(swarm):
+    a, _ = start(swarm, "site-a", "site-b")
+    a.wait_height(0)
+    newcomer, c = swarm.newcomer("site-d"), swarm.hospitals["site-c"]
+    _, said = c.cli("swarm", "invite", "swarm.toml", newcomer.card_file, "--identity", "site-c")
+    assert "no peer of this identity runs" in said
+    _, said = newcomer.cli("swarm", "accept", a.hospital.card_file, code=5)
+    assert "not an invitation" in said
+    _, said = c.cli("swarm", "accept", c.folder / "site-d.invitation.toml", "--out", "other.toml", code=7)
+    assert "none of this user's identities" in said
+    newcomer.swarm.write_bytes(c.swarm.read_bytes())
+    _, said = newcomer.cli("swarm", "revoke", "swarm.toml", "site-a", "--identity", "site-d", code=7)
+    assert "no member of this swarm" in said
+    _, said = c.cli("swarm", "approve", "swarm.toml", "site-d", "--identity", "site-c", code=2)
+    assert "means 0 of the open proposals" in said
+    late = start(swarm, "site-c")
+    until = time.monotonic() + 30
+    while not json.loads(c.cli("swarm", "proposals", "swarm.toml", "--json", "--quiet")[0]):
+        assert time.monotonic() < until, "the order was never carried out"
+        time.sleep(0.1)
+    approve(a, "site-d")
+    late.wait_for(lambda peer: any(block["kind"] == "admit" for block in peer.blocks()), "the admission")
