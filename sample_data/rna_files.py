@@ -61,10 +61,11 @@ def write_site_c(folder: Path, cells: SiteCells, donors: list[Specimen], rng: np
             "condition": [one.condition for one in chosen],
             "cell_type": [CELL_TYPES[t] for t in cells.cell_type],
         },
-        index=pd.Index(np.array(names, dtype=object)),
+        index=pd.Index(np.array(names, dtype=object), dtype=object),
     ).astype("category")
     ids, symbols = (np.array(column, dtype=object) for column in zip(*genes(), strict=True))
-    var = pd.DataFrame({"symbol": symbols}, index=pd.Index(ids))
+    index = pd.Index(ids, dtype=object)  # pandas 3 would take them for its own strings, which older readers do not know
+    var = pd.DataFrame({"symbol": pd.Series(symbols, index=index, dtype=object)}, index=index)
     counts = sparse.csr_matrix(cells.counts)
     anndata.AnnData(counts, obs=obs, var=var).write_h5ad(folder / "cells.h5ad", compression="gzip")
 
