@@ -11,15 +11,20 @@ from swarmcell.cli.evaluate import observer, progress_bar
 Model = Annotated[Path, typer.Argument(help="Model file (.safetensors).", show_default=False)]
 Prepared = Annotated[Path, typer.Argument(help="Prepared file; all of its cells are predicted.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="File to write: a copy with predictions.")]
+Rate = Annotated[
+    float,
+    typer.Option("--unknown-rate", min=0, max=1, help="Share of known cells that may be called unknown; 0: none."),
+]
 Unknown = Annotated[
     float, typer.Option("--unknown-below", min=0, max=1, help="Call cells of a smaller probability unknown; 0: none.")
 ]
 
 
-def predict(
+def predict(  # noqa: PLR0917 (options are arguments)
     model: Model,
     file: Prepared,
     out: Out = Path("predicted.h5ad"),
+    unknown_rate: Rate = 0.05,
     unknown_below: Unknown = 0.0,
     json: Json = False,
     force: Force = False,
@@ -31,6 +36,9 @@ def predict(
     `obs` gets predicted_cell_type and predicted_condition, each with its probability; `obsm` the probabilities of
     all cell types; `uns` those of each sample. Files of any size pass in blocks.
 
+    A cell that is less like any known type than 95 % of the swarm's inner-validation cells is called unknown
+    (`--unknown-rate`); `obs` holds its novelty. `--unknown-below` goes by the probability alone, which is weaker.
+
     Example: `swarmcell predict runs/site-a/merged.safetensors new.h5ad --out predicted.h5ad`
     """
     from swarmcell.report import prediction_table
@@ -38,7 +46,13 @@ def predict(
 
     with progress_bar() as progress:
         found = workflow.predict(
-            model, file, out, unknown_below=unknown_below, force=force, observer=observer(progress, "cells")
+            model,
+            file,
+            out,
+            unknown_rate=unknown_rate,
+            unknown_below=unknown_below,
+            force=force,
+            observer=observer(progress, "cells"),
         )
     if json:
         print_json(found.to_json())

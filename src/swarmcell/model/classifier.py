@@ -120,6 +120,12 @@ def log_softmax(values: Floats) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
+def log_sum_exp(values: Floats) -> Floats:
+    """Return the logarithm of the sum of the exponentials of each row, shape `(n_rows,)`, without overflow."""
+    top = values.max(axis=1)
+    return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)))
+
+
 def softmax(values: Floats) -> Floats:
     """Return the softmax of each row: float64, rows sum to 1."""
     return np.asarray(np.exp(log_softmax(values)))

@@ -114,7 +114,7 @@ def screen(
 
 
 def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribution) -> Update:
-    kind = "statistics" if state.phase == "statistics" else "update"
+    kind = "update" if state.phase in ("fit", "validate") else "statistics"
     if contribution.kind != kind:
         msg = f"is of kind {contribution.kind}; this round takes {kind}"
         raise MergeError(msg)

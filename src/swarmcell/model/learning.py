@@ -13,7 +13,7 @@ import numpy as np
 
 from swarmcell.cells.batches import columns, generator
 from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
-from swarmcell.model import exact_fit, feature_rounds, fit_rounds, local_fit, sample_features
+from swarmcell.model import calibration_rounds, exact_fit, feature_rounds, fit_rounds, local_fit, sample_features
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, Update, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
@@ -84,6 +84,9 @@ class Learner:
         if now.stage == FEATURES:
             arrays = feature_rounds.cell_statistics(self._cells, self.study)
             return self._statistics(now, arrays, self._cells.n_cells)
+        if calibration_rounds.is_closing(now):
+            examples = self._examples_of(now)
+            return self._statistics(now, calibration_rounds.statistics(now, self.study, examples), len(examples.train))
         if now.phase == "statistics":
             rows = self._sample_rows(now)
             return self._statistics(now, feature_rounds.sample_statistics(rows, len(rows)), len(rows))
@@ -117,6 +120,8 @@ class Learner:
             return feature_rounds.cell_slots(self.study, self._n_features)
         if state.phase == "statistics":
             return feature_rounds.sample_slots(state, self.study)
+        if calibration_rounds.is_closing(state):
+            return calibration_rounds.slots(state, self.study)
         return fit_rounds.fit_slots(state, self.study)
 
     def _statistics(self, state: MergedState, arrays: dict[str, Array], weight: int) -> Contribution:
@@ -233,6 +238,8 @@ def _advance(state: MergedState, study: Study, updates: Sequence[Update]) -> Mer
         merged = feature_rounds.merge_cell_statistics(state, study, updates)
     elif state.phase == "statistics":
         merged = feature_rounds.merge_sample_statistics(state, study, updates)
+    elif calibration_rounds.is_closing(state):
+        merged = calibration_rounds.merge(state, study, updates)
     else:
         merged = fit_rounds.merge_fit(state, study, updates)
     return replace(merged, round=state.round + 1)

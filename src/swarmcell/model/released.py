@@ -8,6 +8,7 @@ The bytes hold no time and no path: the same training gives the same file.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,11 +22,14 @@ from scipy import sparse
 from swarmcell.cells.batches import Matrix, columns, is_sparse
 from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
 from swarmcell.files import writing
-from swarmcell.model import sample_features
+from swarmcell.model import calibration_rounds, sample_features
 from swarmcell.model.classifier import Scaling, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
+from swarmcell.model.novelty import Novelty
+from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
 from swarmcell.model.study import Study, from_plain, rules_digest
+from swarmcell.model.temperature import Calibration
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -91,10 +95,42 @@ class TrainedModel:
         PanelError
             If `adata` has fewer than 80 % of the panel's features.
         """
-        if not self.has_cell_task:
-            msg = "this model has no cell task (it was trained without cell labels). Use its patient task."
+        return self.judge_cells(adata)[0]
+
+    def judge_cells(self, adata: "AnnData") -> tuple[Floats, Floats]:
+        """Return each cell's probabilities (see `predict_cells`) and its novelty, shape `(n_obs,)`.
+
+        The larger the novelty, the less a cell is like any known type; `unknown_from` says where "unknown" begins. It
+        is NaN where the model was trained without inner-validation donors.
+        """
+        self._require("cell", "cell labels")
+        calibration = self.calibration("cell")
+        probabilities, scores = [], []
+        for X in self._chunks(adata):
+            outputs = self.cell_logits(X)
+            probabilities.append(softmax(calibration.apply(outputs)))
+            scores.append(np.full(len(outputs), np.nan) if self.novelty is None else self.novelty.score(X, outputs))
+        return np.concatenate(probabilities), np.concatenate(scores)
+
+    def unknown_from(self, rate: float) -> float:
+        """Return the novelty that at most `rate` of the swarm's inner-validation cells reach (infinite: unknown)."""
+        return float("inf") if self.novelty is None else self.novelty.threshold(rate)
+
+    @cached_property
+    def novelty(self) -> Novelty | None:
+        """What scores a cell's novelty; `None` where the swarm had no inner-validation donors."""
+        described = "novelty.n_by_score" in self.state.arrays
+        return calibration_rounds.novelty_of(self.state) if described else None
+
+    def calibration(self, stage: str) -> Calibration:
+        """Return what turns the outputs of `cell` or `patient` into probabilities."""
+        return calibration_rounds.calibration_of(self.state, self.study, stage)
+
+    def _require(self, stage: str, what: str) -> None:
+        if stage not in self.state.results:
+            other = "patient" if stage == "cell" else "cell"
+            msg = f"this model has no {stage} task (it was trained without {what}). Use its {other} task."
             raise ModelError(msg)
-        return np.concatenate([softmax(self.cell_logits(X)) for X in self._chunks(adata)])
 
     def predict_samples(self, adata: "AnnData") -> tuple[list[str], Floats]:
         """Return sample names (sorted) and probabilities, shape `(n_samples, n_conditions)`.
@@ -113,16 +149,15 @@ class TrainedModel:
         PanelError
             If `adata` has fewer than 80 % of the panel's features.
         """
-        if not self.has_patient_task:
-            msg = "this model has no patient task (it was trained without conditions). Use its cell task."
-            raise ModelError(msg)
+        self._require("patient", "conditions")
         if "sample" not in adata.obs:
             msg = "obs['sample'] is missing: which specimen each cell is from. Prepare the file again."
             raise CellsError(msg)
         names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
         rows = sample_rows(self, self._on_panel(adata), codes.astype(np.int64), len(names))
         scaling = Scaling.from_fixed(self.state.arrays["patient.mean"], self.state.arrays["patient.scale"])
-        return [str(n) for n in names], softmax(logits(self._parameters("patient"), rows, scaling))
+        outputs = self.calibration("patient").apply(logits(self._parameters("patient"), rows, scaling))
+        return [str(n) for n in names], softmax(outputs)
 
     def cell_logits(self, X: Matrix) -> Floats:
         """Return the cell task's outputs for cells that are already on the panel."""
@@ -141,11 +176,6 @@ class TrainedModel:
 
     def _on_panel(self, adata: "AnnData") -> Matrix:
         return on_panel(adata, self.panel_ids)
-
-
-def parameters_of(state: MergedState, stage: str) -> dict[str, npt.NDArray[Any]]:
-    """Return a finished stage's classifier parameters (without the scaling)."""
-    return {name: a for name, a in state.group(stage).items() if name not in ("mean", "scale")}
 
 
 def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:
@@ -203,7 +233,9 @@ def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card
         msg = "the merged state was made by another study's rules."
         raise ModelError(msg)
     ids = tuple(universe_ids[i] for i in state.arrays["panel"])
-    return TrainedModel(study, ids, state, dict(card) | summary(state), digest(to_bytes(state)))
+    said = {stage: calibration_rounds.calibration_of(state, study, stage) for stage in study.stages[1:]}
+    calibrated = {"calibration": {stage: vars(found) for stage, found in said.items()}}
+    return TrainedModel(study, ids, state, dict(card) | summary(state) | calibrated, digest(to_bytes(state)))
 
 
 def summary(state: MergedState) -> dict[str, Any]:

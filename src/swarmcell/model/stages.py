@@ -19,6 +19,8 @@ from swarmcell.model.study import EXACT, FitRule, Study
 
 FEATURES, CELL, PATIENT = "features", "cell", "patient"
 _RUNNING = ("now", "best", "memory")
+DENSITY, SPREAD, THRESHOLD, CALIBRATION = "density", "spread", "threshold", "calibration"
+CLOSING = ("sketch-1", "sketch-2", "sketch-3", DENSITY, SPREAD, THRESHOLD)  # the rounds that end the stage `cell`
 
 
 def check_study(study: Study) -> None:
@@ -89,6 +91,11 @@ def labels(study: Study, stage: str) -> tuple[str, ...]:
     return study.cell_types if stage == CELL else study.conditions
 
 
+def parameters_of(state: MergedState, stage: str) -> dict[str, Array]:
+    """Return a finished stage's classifier parameters (without the scaling)."""
+    return {name: array for name, array in state.group(stage).items() if name not in ("mean", "scale")}
+
+
 def rule_of(study: Study, stage: str) -> FitRule:
     """Return how a stage is fitted."""
     return study.cell if stage == CELL else study.patient
@@ -108,16 +115,27 @@ def n_inputs(state: MergedState, study: Study, stage: str) -> int:
 
 
 def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Mapping[str, Array]) -> MergedState:
-    """Keep a stage's `arrays` as its result, and open the next stage, or end the study."""
+    """Keep a stage's `arrays` as its result, and open what is next: its closing rounds, a stage, or the end.
+
+    Closing rounds calibrate the stage's classifier; without inner-validation donors there are none.
+    """
     ended = replace(state, results={**state.results, state.stage: result}, pinned=())
     for prefix in _RUNNING:
         ended = ended.with_group(prefix, {})
     prefix = "" if state.stage == FEATURES else state.stage + "."
     ended = replace(ended, arrays={**ended.arrays, **{prefix + name: array for name, array in arrays.items()}})
+    if state.stage == FEATURES or result.score is None or not result.score.n:
+        return open_later(ended, study)
+    closing = CLOSING[0] if state.stage == CELL else CALIBRATION
+    return replace(ended, phase=closing, bad_rounds=0, best_round=0, best=None, last=None)
+
+
+def open_later(state: MergedState, study: Study) -> MergedState:
+    """Return the state at the start of the stage after the running one, or at the end of the study."""
     later = study.stages[study.stages.index(state.stage) + 1 :]
     if not later:
-        return replace(ended, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None, last=None)
-    return open_stage(ended, study, later[0])
+        return replace(state, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None, last=None)
+    return open_stage(state, study, later[0])
 
 
 def open_stage(state: MergedState, study: Study, stage: str) -> MergedState:

@@ -1,11 +1,12 @@
 """The merged state of a study: everything that peers agree on, as a frozen value with canonical bytes.
 
 Rules: a state is integers and texts only, so its digest is the same at every peer. A stage moves through the phases
-``statistics -> fit -> validate`` (each stage uses the phases that it needs); after the last stage, or on a failure,
-the stage is `done` and only results are left: no momenta, no running parameters.
+``statistics -> fit -> validate`` and its closing rounds (each stage uses the phases that it needs); after the last
+stage, or on a failure, the stage is `done` and only results are left: no momenta, no running parameters.
 
 Arrays, by name: `panel`, `mean`, `scale`, `cells_by_type`, `samples_by_condition` (from `features`); `cell.*` and
-`patient.*` (a finished stage's parameters, and `patient.mean`, `patient.scale` of the sample features); while a stage
+`patient.*` (a finished stage's parameters, and `patient.mean`, `patient.scale` of the sample features);
+`cell_calibration.*`, `novelty.*` and `patient_calibration.*` (sums and choices of the closing rounds); while a stage
 runs `now.*` (parameters that the next round starts from), `best.*` and `memory.*` (what a merge rule remembers: the
 history of an exact fit, momenta, control variates).
 """
@@ -21,7 +22,6 @@ from swarmcell.model.fixed import STATISTICS_BITS
 
 FORMAT = 2
 DONE = "done"
-PHASES = ("statistics", "fit", "validate")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,8 @@ Floats = npt.NDArray[np.float32]
 UNKNOWN = "unknown"
 CELL_TYPE, CELL_PROBABILITY = "predicted_cell_type", "predicted_cell_type_probability"
 CONDITION, CONDITION_PROBABILITY = "predicted_condition", "predicted_condition_probability"
+NOVELTY = "predicted_cell_type_novelty"
+UNKNOWN_RATE = 0.05  # of the swarm's inner-validation cells, whose types are all known; chosen
 PROBABILITIES = "predicted_cell_type_probabilities"
 UNS = "swarmcell_prediction"
 
@@ -69,6 +71,7 @@ def predict(
     prepared: Path,
     out: Path,
     *,
+    unknown_rate: float = UNKNOWN_RATE,
     unknown_below: float = 0.0,
     force: bool = False,
     observer: Observer = silent,
@@ -83,6 +86,9 @@ def predict(
         Prepared file; every cell is predicted, whatever its split.
     out
         File to write.
+    unknown_rate
+        Share of known cells that may be called `unknown`: cells less like any known type than all but this share of
+        the swarm's inner-validation cells are. 0: none. A model that was not calibrated calls none.
     unknown_below
         Cells whose largest probability is below this are called `unknown`; 0 names every cell.
     force
@@ -117,28 +123,48 @@ def predict(
         with writing(out, force=force) as temporary:
             shutil.copyfile(prepared, temporary)
             with hdf5.output(temporary, mode="r+") as copy:
-                return _fill(trained, file, copy, unknown_below, observer)
+                return _fill(trained, file, copy, _Unknown(trained.unknown_from(unknown_rate), unknown_below), observer)
+
+
+@dataclass(frozen=True)
+class _Unknown:
+    """When a cell is called unknown: a novelty from `novelty_from`, or a probability below `below`."""
+
+    novelty_from: float
+    below: float
+
+    @property
+    def is_used(self) -> bool:
+        return self.below > 0 or np.isfinite(self.novelty_from)
+
+    def __call__(self, probability: Floats, novelty: Floats) -> npt.NDArray[np.bool_]:
+        return np.asarray((probability < self.below) | (novelty >= self.novelty_from))
 
 
 def _fill(
     model: TrainedModel,
     file: PreparedFile,
     copy: Any,  # noqa: ANN401 (an open HDF5 file)
-    unknown_below: float,
+    unknown: _Unknown,
     observer: Observer,
 ) -> Prediction:
-    obs = file.obs.drop(columns=[CELL_TYPE, CELL_PROBABILITY, CONDITION, CONDITION_PROBABILITY], errors="ignore")
+    own = [CELL_TYPE, CELL_PROBABILITY, NOVELTY, CONDITION, CONDITION_PROBABILITY]
+    obs = file.obs.drop(columns=own, errors="ignore")
     stored: dict[str, Any] = {"model_digest": model.digest, "study": model.study.name}
     by_type: dict[str, int] = {}
     samples: dict[str, dict[str, float]] = {}
     if model.has_cell_task:
-        label, probability = _cells(model, file, _dataset(copy, file.n_cells, len(model.cell_types)), observer)
-        names = [*model.cell_types, UNKNOWN] if unknown_below > 0 else list(model.cell_types)
-        label = np.where(probability < unknown_below, len(model.cell_types), label)
+        target = _dataset(copy, file.n_cells, len(model.cell_types))
+        label, probability, novelty = _cells(model, file, target, observer)
+        names = [*model.cell_types, UNKNOWN] if unknown.is_used else list(model.cell_types)
+        label = np.where(unknown(probability, novelty), len(model.cell_types), label)
         obs[CELL_TYPE] = _categorical(label, names)
         obs[CELL_PROBABILITY] = probability
+        if model.novelty is not None:
+            obs[NOVELTY] = novelty
         by_type = {name: int((label == k).sum()) for k, name in enumerate(names)}
-        stored |= {"cell_types": list(model.cell_types), "unknown_below": float(unknown_below)}
+        stored |= {"cell_types": list(model.cell_types), "unknown_below": unknown.below}
+        stored["unknown_novelty_from"] = unknown.novelty_from
     if model.has_patient_task:
         samples = _samples(model, file, observer)
         table = np.array([list(p.values()) for p in samples.values()])
@@ -158,14 +184,16 @@ def _cells(
     file: PreparedFile,
     target: Any,  # noqa: ANN401 (an HDF5 dataset)
     observer: Observer,
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    label, top = np.empty(file.n_cells, dtype=np.int64), np.empty(file.n_cells, dtype=np.float32)
+) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+    """Return each cell's likeliest type, its probability and the cell's novelty."""
+    label = np.empty(file.n_cells, dtype=np.int64)
+    top, novelty = np.empty(file.n_cells, dtype=np.float32), np.empty(file.n_cells, dtype=np.float32)
     for block in file.blocks(np.arange(file.n_cells)):
-        probabilities = model.predict_cells(block.cells)
+        probabilities, novelty[block.rows] = model.judge_cells(block.cells)
         label[block.rows], top[block.rows] = probabilities.argmax(axis=1), probabilities.max(axis=1)
         target[block.rows[0] : block.rows[-1] + 1] = probabilities
         observer("progress", {"n": len(block.rows)})
-    return label, top
+    return label, top, novelty
 
 
 def _samples(model: TrainedModel, file: PreparedFile, observer: Observer) -> dict[str, dict[str, float]]:
