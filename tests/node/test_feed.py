@@ -19,7 +19,13 @@ class Reader:
         self.known = {raw for _, raw in book.entries()}
         self.book = book
         self.told = []
-        self.feed = Feed(log, book, self.take, self.told.append, self.told.append)
+        self.feed = Feed(log, book, self.take, self.skip, self.told.append, self.told.append)
+
+    async def skip(self, first):
+        self.told.append(f"skipped to {first}")
+        cursor = Cursor(first - 1, b"")
+        self.book.rewind(cursor)
+        return cursor
 
     async def take(self, batch):
         reads = []

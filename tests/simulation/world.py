@@ -21,6 +21,7 @@ from swarmcell.swarm.actions import (
     Sign,
     Stop,
     Wait,
+    WrapKey,
     WriteCheckpoint,
 )
 from swarmcell.swarm.decide import decide
@@ -28,7 +29,7 @@ from swarmcell.swarm.encoding import EncodingError
 from swarmcell.swarm.entries import Entry, decode_entry, encode_entry, sign_bytes
 from swarmcell.swarm.genesis import Genesis, Member
 from swarmcell.swarm.me import Me
-from swarmcell.swarm.payloads import Accept, Attest, Blob, Checkpoint, Commit, Next, Propose, Update
+from swarmcell.swarm.payloads import Accept, Attest, Blob, Checkpoint, Commit, Next, Propose, Update, Wrap
 from swarmcell.swarm.proposals import key_digest
 from swarmcell.swarm.state import State
 
@@ -268,8 +269,10 @@ class Peer:
                 good = [key for key in wraps if key_digest(key) == digest]
                 if good:
                     self.hold_key(good[0])
-                elif wraps:
-                    self.me.refuse(digest, "no wrap opens")
+                else:
+                    self.me.cannot_open(digest, len(wraps), "no wrap opens")
+            case WrapKey(key_digest=digest, member=who):
+                self.sign(Wrap(key_digest=digest, wraps=((who.signing_key, self.disk.keys[digest]),)))
             case Contribute():
                 self.contribute(action)
             case Merge():

@@ -1,9 +1,10 @@
 """Facts about what a peer should do now. Whole histories are in tests/simulation."""
 
 import copy
+from dataclasses import replace
 
 import pytest
-from scenes import KEY, Scene
+from scenes import FRESH, KEY, Scene
 from world import h
 
 from swarmcell.swarm.actions import (
@@ -17,12 +18,13 @@ from swarmcell.swarm.actions import (
     Sign,
     Stop,
     Wait,
+    WrapKey,
 )
 from swarmcell.swarm.body import body_digest
 from swarmcell.swarm.decide import decide
 from swarmcell.swarm.duties import RESEND_MS, STRETCH_MAX
 from swarmcell.swarm.me import Me, contribution_key
-from swarmcell.swarm.payloads import Accept, Attest, Blob, Commit, Next, Patience
+from swarmcell.swarm.payloads import Accept, Approve, Attest, Blob, Commit, Next, Patience, Wrap
 from swarmcell.swarm.proposals import key_digest
 
 PATIENCE_MS = 1000
@@ -247,3 +249,58 @@ def test_a_study_that_ended_is_told_with_its_failure_once_the_state_is_there(fou
     assert seat.only(Finish) == [Finish(state=h("end"), failure="no site has cells")]
     seat.me.states.clear()
     assert seat.only(Finish) == []
+
+
+def revoke_with_garbage(scene):
+    """Let m3 be revoked by a proposal that seals the fresh key for everybody but m0."""
+    change = scene.revoke("m3")
+    wraps = tuple((key, b"garbage" if key == scene["m0"].key else sealed) for key, sealed in change.wraps)
+    entry = scene["m1"].entry(replace(change, wraps=wraps))
+    scene.tell(entry.raw)
+    for name in ("m0", "m2", "m3"):
+        scene.say(name, Approve(proposal=entry.digest))
+    assert scene.decide(scene.body())
+    return change.key_digest
+
+
+def test_a_member_whose_key_was_sealed_wrongly_asks_and_is_answered():
+    """A liar that seals garbage for one member at a revocation must not lock it out."""
+    scene = Scene(n=5, f=1).found()
+    key = revoke_with_garbage(scene)
+    seat = Seat(scene)
+    seat.me.keys.discard(key)
+    seat.me.states.add(scene.state.body.state)
+    (opening,) = [a for a in seat.only(OpenKey) if a.key_digest == key]
+    assert opening.wraps == (b"garbage",)
+    seat.me.cannot_open(key, 1, "garbage")
+    (ask,) = [p for p in seat.signs() if isinstance(p, Wrap)]
+    assert ask == Wrap(key_digest=key, wraps=())
+    seat.sign(ask)
+    assert not [p for p in seat.signs() if isinstance(p, Wrap)], "asked twice"
+    helper = Seat(scene, "m2")
+    helper.me.opened_key(key)
+    helper.actions()
+    (answer,) = helper.only(WrapKey, now_ms=10 * PATIENCE_MS)
+    assert answer.member.signing_key == scene["m0"].key
+    scene.say("m2", Wrap(key_digest=key, wraps=((scene["m0"].key, FRESH),)))
+    (opening,) = [a for a in seat.only(OpenKey) if a.key_digest == key]
+    assert FRESH in opening.wraps
+
+
+def test_more_answers_than_may_lie_are_enough():
+    scene = Scene(n=4, f=1).found()
+    key = scene.state.key_digest
+    scene.say("m0", Wrap(key_digest=key, wraps=()))
+    for name in ("m1", "m2"):
+        scene.say(name, Wrap(key_digest=key, wraps=((scene["m0"].key, b"of " + name.encode()),)))
+    assert not Seat(scene, "m3").only(WrapKey, now_ms=10**6)
+
+
+def test_nobody_answers_a_stranger_or_without_the_key(founded):
+    key = founded.state.key_digest
+    founded.say("new", Wrap(key_digest=key, wraps=()))
+    assert not Seat(founded, "m1").only(WrapKey, now_ms=10**6)
+    founded.say("m0", Wrap(key_digest=key, wraps=()))
+    seat = Seat(founded, "m1")
+    seat.me.keys.clear()
+    assert not seat.only(WrapKey, now_ms=10**6)

@@ -6,7 +6,7 @@ import pytest
 from scenes import FRESH, KEY, Scene
 from world import h
 
-from swarmcell.swarm.founding import KEYS_PER_AUTHOR_MAX, WRAPS_PER_MEMBER_MAX
+from swarmcell.swarm.founding import KEYS_PER_AUTHOR_MAX
 from swarmcell.swarm.payloads import Accept, Wrap
 from swarmcell.swarm.proposals import key_digest
 
@@ -65,9 +65,10 @@ def test_another_first_block_halts_a_reader_whoever_signed_it(field):
 
 def test_a_key_may_be_sealed_again_for_somebody_and_such_wraps_have_limits(founded):
     key = founded["m1"].key
-    for i in range(WRAPS_PER_MEMBER_MAX + 3):
-        founded.say("m0", Wrap(key_digest=key_digest(KEY), wraps=((key, b"%d" % i),)))
-    assert len(founded.state.founding.wraps[key_digest(KEY)][key]) == WRAPS_PER_MEMBER_MAX
+    for name in ("m0", "m2"):
+        for i in range(3):
+            founded.say(name, Wrap(key_digest=key_digest(KEY), wraps=((key, b"%s %d" % (name.encode(), i)),)))
+    assert founded.state.founding.sealed_for(key_digest(KEY), key) == (KEY, b"m2 0"), "one author, one wrap"
     for i in range(KEYS_PER_AUTHOR_MAX):
         last = founded.say("m0", Wrap(key_digest=h(i), wraps=()))
     assert last.reason == "too many keys"

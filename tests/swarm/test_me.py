@@ -59,7 +59,7 @@ def test_a_restart_remembers_every_vote_and_the_highest_view():
 
 def test_votes_of_long_final_heights_are_forgotten_and_those_of_the_open_one_kept():
     me, _ = remembering(Attest(height=3, view=0, body=h(1)), Attest(height=90, view=0, body=h(2)))
-    me.prune(90)
+    me.prune(90, 90)
     assert me.attested == {(90, 0): h(2)}
     assert set(me.views) == {90}
 

@@ -1,17 +1,19 @@
 """Facts about contributions, and when a round closes."""
 
 import hashlib
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import Author, Scene
-from world import h, make_genesis
+from world import fake_verify, h, make_genesis
 
 from swarmcell.swarm.actions import Offer
 from swarmcell.swarm.payloads import Blob, Patience, Update
 from swarmcell.swarm.rounds import AHEAD_MAX, KEPT_ROUNDS, OFFERS_PER_ROUND_MAX, Closing, Rounds
+from swarmcell.swarm.snapshot import restore, snapshot
 
 GENESIS = make_genesis(3, 0)
 CHUNKS = tuple(h("chunk", i) for i in range(3))
@@ -186,3 +188,41 @@ def test_a_contribution_that_was_read_before_its_round_opened_counts(founded):
     founded.decide(body)
     assert list(founded.state.closing.valid) == [founded["m0"].key]
     assert founded.state.closing.valid[founded["m0"].key].payload.chunks == (hashlib.sha256(b"early").digest(),)
+
+
+def test_a_member_whose_update_came_too_late_is_awaited_again():
+    """Else a slow member that was away for some rounds would never be waited for again, however hard it works."""
+    scene = Scene(awaited_blocks=2).found()
+    chunk, update = scene.update("m2", b"slow")
+    for _ in range(3):
+        scene.contribute("m0")
+        scene.contribute("m1")
+        for name in ("m0", "m1"):
+            scene.say(name, Patience(round=scene.state.rounds.number))
+        scene.decide(scene.body())
+    assert scene["m2"].key not in scene.state.closing.awaited
+    late = replace(update, round=scene.state.rounds.number - 1)
+    scene.say("m2", chunk)
+    scene.say("m2", late)
+    assert scene["m2"].key in scene.state.closing.awaited
+    again = restore(scene.genesis, fake_verify, snapshot(scene.state))
+    assert again.closing.awaited == scene.state.closing.awaited
+    scene.contribute("m0")
+    scene.contribute("m1")
+    assert scene.state.candidate is None, "the round closed without the member that is at work"
+    scene.contribute("m2", b"in time")
+    assert len(scene.state.candidate.offers) == 3
+
+
+def test_an_update_that_is_late_by_more_than_the_awaited_blocks_changes_nothing():
+    scene = Scene(awaited_blocks=1).found()
+    chunk, update = scene.update("m2", b"slow")
+    for _ in range(3):
+        scene.contribute("m0")
+        scene.contribute("m1")
+        for name in ("m0", "m1"):
+            scene.say(name, Patience(round=scene.state.rounds.number))
+        scene.decide(scene.body())
+    scene.say("m2", chunk)
+    scene.say("m2", update)
+    assert scene["m2"].key not in scene.state.closing.awaited

@@ -201,11 +201,3 @@ def test_an_entry_of_a_newcomer_that_is_read_before_its_admission_counts_after_i
     founded.decide(founded.body())
     assert founded["new"].key in founded.state.rounds.patient[1]
     assert founded.tell(early.raw).reason == "duplicate"
-
-
-def test_blocks_of_long_ago_can_be_forgotten_but_not_the_last(founded):
-    for _ in range(20):
-        founded.round()
-    founded.state.forget(10_000)
-    assert min(founded.state.blocks) == founded.state.height - 16
-    assert founded.state.last.body.height in founded.state.blocks

@@ -16,7 +16,7 @@ from swarmcell.privacy.sealing import Seal
 from swarmcell.swarm.actions import Offer
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.genesis import Member
-from swarmcell.swarm.payloads import CHUNK_BYTES_MAX, Accept, Blob, Statistics, Update, Wraps
+from swarmcell.swarm.payloads import CHUNK_BYTES_MAX, Accept, Blob, Statistics, Update, Wrap, Wraps
 
 
 class Keyring:
@@ -44,6 +44,10 @@ class Keyring:
             if sealing.key_digest(key) == digest:
                 self._keys[digest] = key
         return digest in self._keys
+
+    def wrap_for(self, digest: bytes, member: Member) -> Wrap:
+        """Return a swarm key that is held here, sealed for one more member."""
+        return Wrap(key_digest=digest, wraps=wraps(self._keys[digest], [member]))
 
     def begin_epoch(self, epoch: int, digest: bytes) -> None:
         """Note which key a final block made that of an epoch."""

@@ -3,7 +3,8 @@
 Rules: a cursor is (position, digest of the entry there). On every connection, and every few seconds, it is read again;
 where the engine shows another entry, or none, the peer reads the log again from its first entry (an engine that lost a
 stretch may have taken it back in another order, so no single common point proves what is before it), and appends what
-the engine has lost from its own ledger. Duplicates are free, and what the ledger knows costs next to nothing.
+the engine has lost from its own ledger. Duplicates are free, and what the ledger knows costs next to nothing. Where the
+log begins beyond what was read (it was trimmed while this peer was away), `skip` goes on from a checkpoint in it.
 """
 
 import asyncio
@@ -31,12 +32,14 @@ class Feed:
         log: Log,
         ledger: Ledger,
         take: Callable[[Batch], Awaitable[None]],
+        skip: Callable[[int], Awaitable[Cursor]],
         tell_outage: Callable[[str], None],
         tell_mended: Callable[[str], None],
     ) -> None:
         self._log = log
         self._ledger = ledger
         self._take = take
+        self._skip = skip
         self._checked_s = 0.0
         self._read_again = False
         self._mends = True  # until the log is known to hold all that the ledger does
@@ -95,6 +98,8 @@ class Feed:
         """Return where to read on: after the cursor, or from the log's first entry if the cursor does not stand."""
         cursor = await asyncio.to_thread(self._ledger.cursor)
         self._checked_s = time.monotonic()
+        if (first := (await self._log.health()).first) > cursor.position + 1:
+            return await self._skip(first)
         again, self._read_again = self._read_again, False
         stands = await self._stands(cursor)
         if stands and not again:

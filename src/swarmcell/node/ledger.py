@@ -13,23 +13,35 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from swarmcell.errors import SwarmError, TamperedError
+from swarmcell.swarm.duties import CHECKPOINT_BLOCKS
 
-STATES_KEPT = 8  # merged states: the open height's base, its candidates, and what a late checkpoint needs; chosen
+STATES_KEPT = 8  # merged states beside those of late blocks: candidates of the open height; chosen
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (
     position INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, engine_position INTEGER, raw BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS by_engine_position ON entries (engine_position);
 CREATE TABLE IF NOT EXISTS own (sequence INTEGER PRIMARY KEY, digest BLOB NOT NULL, raw BLOB);
+CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, state BLOB NOT NULL, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS snapshots (
+    number INTEGER PRIMARY KEY CHECK (number = 1), position INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    content BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS states (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, content BLOB NOT NULL);
 """
 _OWN = (
     "SELECT own.sequence, COALESCE(own.raw, entries.raw) FROM own LEFT JOIN entries ON entries.digest = own.digest "
     "WHERE own.sequence >= ? AND own.sequence <= ? ORDER BY own.sequence"
 )
+_DROP_STATES = (
+    "DELETE FROM states WHERE number <= (SELECT MAX(number) FROM states) - ? "
+    "AND digest NOT IN (SELECT state FROM blocks, (SELECT MAX(height) AS last FROM blocks) "
+    "WHERE height > last - 3 OR height = last - last % ?)"  # the open base, a due checkpoint
+)
+_MARK_TRIMMED = "INSERT OR REPLACE INTO meta VALUES ('trimmed', x'01')"
+Kept: TypeAlias = tuple[int, bytes, bytes]  # a final block: height, digest of its merged state, bytes of its body
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,15 @@ class Cursor:
 
     position: int
     digest: bytes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a peer had verified: it holds all entries up to `position`, and own ones up to `sequence`."""
+
+    position: int
+    sequence: int
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -99,9 +120,9 @@ class Ledger:
 
     # -- the verified log --------------------------------------------------------------------------------------------
 
-    def entries(self) -> Iterator[tuple[int, bytes]]:
-        """Yield all stored entries in the order of their positions."""
-        position = 0
+    def entries(self, after: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield the stored entries beyond a position, in the order of their positions."""
+        position = after
         while rows := self._rows(
             "SELECT position, raw FROM entries WHERE position > ? ORDER BY position LIMIT 64", (position,)
         ):
@@ -126,8 +147,11 @@ class Ledger:
         """Return the highest position in use, 0 for an empty ledger."""
         return int(self._rows("SELECT COALESCE(MAX(position), 0) FROM entries")[0][0])
 
-    def store(self, batch: Sequence[Read], cursor: Cursor) -> None:
-        """Store what was read from the engine, and how far; known entries learn where they stand now."""
+    def store(self, batch: Sequence[Read], cursor: Cursor, blocks: Sequence[Kept] = ()) -> None:
+        """Store what was read from the engine, how far, and the blocks that it made final, all or nothing.
+
+        Entries that are known already learn where they stand now.
+        """
         with self._transaction() as connection:
             for read in batch:
                 digest = hashlib.sha256(read.raw).digest()
@@ -141,6 +165,7 @@ class Ledger:
                     "INSERT INTO entries VALUES (?, ?, ?, ?)", (read.position, digest, read.engine_position, read.raw)
                 )
                 connection.execute("UPDATE own SET raw = NULL WHERE digest = ?", (digest,))
+            connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", blocks)
             self._set_cursor(connection, cursor)
 
     def cursor(self) -> Cursor:
@@ -169,6 +194,56 @@ class Ledger:
         value = cursor.position.to_bytes(8, "big") + cursor.digest
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (value,))
 
+    # -- what was verified, and what may be forgotten --------------------------------------------------------------
+
+    def store_snapshot(self, snapshot: Snapshot, cursor: Cursor | None = None, blocks: Sequence[Kept] = ()) -> None:
+        """Keep a snapshot instead of the one before; with `cursor`, it jumps: reading goes on from there."""
+        with self._transaction() as connection:
+            row = (snapshot.position, snapshot.sequence, snapshot.content)
+            connection.execute("INSERT OR REPLACE INTO snapshots VALUES (1, ?, ?, ?)", row)
+            connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", blocks)
+            if cursor is not None:
+                connection.execute(_MARK_TRIMMED)
+                self._set_cursor(connection, cursor)
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the last snapshot, if there is one."""
+        rows = self._rows("SELECT position, sequence, content FROM snapshots")
+        return Snapshot(int(rows[0][0]), int(rows[0][1]), bytes(rows[0][2])) if rows else None
+
+    def bodies(self) -> list[bytes]:
+        """Return the bytes of the final bodies that this peer has followed, by height."""
+        return [bytes(row[0]) for row in self._rows("SELECT content FROM blocks ORDER BY height")]
+
+    def engine_position(self, position: int) -> int:
+        """Return where the engine's log must be kept from, so that no entry from `position` on is lost; 0: everywhere.
+
+        That is 0 also as long as the engine's log is not known to hold them all.
+        """
+        query = "SELECT MIN(engine_position), SUM(engine_position IS NULL) FROM entries WHERE position >= ?"
+        first, n_lost = self._rows(query, (position,))[0]
+        return 0 if n_lost else int(first or 0)
+
+    def trim(self, below: int) -> None:
+        """Forget the entries below a position that a snapshot covers; what was signed stays known by its digest."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM entries WHERE position < MIN(?, (SELECT COALESCE(MAX(position), 0) + 1 FROM snapshots))",
+                (below,),
+            )
+            connection.execute(_MARK_TRIMMED)
+
+    def is_trimmed(self) -> bool:
+        """Say whether the entries alone do not hold all that this peer builds on: the snapshot is needed."""
+        return bool(self._rows("SELECT 1 FROM meta WHERE name = 'trimmed'"))
+
+    def size_bytes(self) -> int:
+        """Return how many bytes the stored entries take."""
+        pages, free, size = (
+            self._rows(f"PRAGMA {name}")[0][0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (int(pages) - int(free)) * int(size)
+
     # -- what this peer signed ---------------------------------------------------------------------------------------
 
     def store_own(self, signed: Sequence[tuple[int, bytes]]) -> None:
@@ -188,16 +263,18 @@ class Ledger:
                 yield bytes(raw)
             sequence = int(rows[-1][0]) + 1
 
+    def own_digests(self) -> dict[int, bytes]:
+        """Return the digests of all own entries by sequence."""
+        return {int(sequence): bytes(digest) for sequence, digest in self._rows("SELECT sequence, digest FROM own")}
+
     # -- merged states -----------------------------------------------------------------------------------------------
 
     def store_state(self, content: bytes) -> bytes:
-        """Store a merged state and return its SHA-256; the oldest beyond `STATES_KEPT` go."""
+        """Store a merged state and return its SHA-256; old ones that no late block names go."""
         digest = hashlib.sha256(content).digest()
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO states (digest, content) VALUES (?, ?)", (digest, content))
-            connection.execute(
-                "DELETE FROM states WHERE number <= (SELECT MAX(number) FROM states) - ?", (STATES_KEPT,)
-            )
+            connection.execute(_DROP_STATES, (STATES_KEPT, CHECKPOINT_BLOCKS))
         return digest
 
     def state(self, digest: bytes) -> bytes:

@@ -14,28 +14,30 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, assert_never
 
 from swarmcell.engine.log import Log
 from swarmcell.errors import EngineError, SwarmError
-from swarmcell.node import presence, work
+from swarmcell.node import memory, presence, work
 from swarmcell.node.blobs import Keyring
 from swarmcell.node.feed import Batch, Feed
 from swarmcell.node.identity import Identity, verify
 from swarmcell.node.jobs import Jobs
 from swarmcell.node.ledger import Cursor, Ledger, Read
+from swarmcell.node.memory import Memory
 from swarmcell.node.orders import LOOK_EVERY_S, Clerk, Orders
 from swarmcell.node.outbox import Outbox
 from swarmcell.node.signer import Signer
 from swarmcell.node.task import Task
 from swarmcell.node.telling import Observer, Teller
+from swarmcell.node.terms import STANDARD, Ended, Terms
 from swarmcell.swarm import actions as ask
+from swarmcell.swarm.adopt import trim_below
 from swarmcell.swarm.blocks import Block
+from swarmcell.swarm.body import decode_body
 from swarmcell.swarm.decide import decide
-from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.genesis import Genesis
 from swarmcell.swarm.me import Me, contribution_key
 from swarmcell.swarm.state import State
@@ -43,29 +45,6 @@ from swarmcell.swarm.state import State
 TICK_S = 0.25
 RETRY_REFUSED_S = 60.0
 LINGER_S = 10.0  # after the end, for a checkpoint and the log's echo of this peer's last entries; chosen
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a study ended at this peer.
-
-    Attributes
-    ----------
-    height
-        Of the last block.
-    digest, state
-        SHA-256 of the merged state, and its bytes: equal at every peer.
-    failure
-        Why the study could not go on; empty if it ended well.
-    blocks
-        All final blocks, in order.
-    """
-
-    height: int
-    digest: bytes
-    state: bytes
-    failure: str
-    blocks: tuple[Block, ...]
 
 
 class Peer:
@@ -79,7 +58,7 @@ class Peer:
         ledger: Ledger,
         task: Task,
         observer: Observer,
-        pins: Mapping[int, bytes] | None = None,
+        terms: Terms = STANDARD,
     ) -> None:
         self._identity = identity
         self._swarm = genesis.digest
@@ -90,18 +69,17 @@ class Peer:
         self._orders = Orders(identity, self._swarm)
         self._clerk = Clerk(self._orders, self._keyring, lambda why: self._teller.tell("abstains", {"why": why}))
         self._bench = work.Bench(identity, self._swarm, task, ledger, self._keyring)
-        self._state = State(genesis, verify, pins=pins)
+        self._terms = terms
         self._me = Me(identity.key)
         self._outbox = Outbox(log, self._teller.outage)
         self._signer = Signer(identity, self._swarm, self._me, ledger, self._outbox)
-        self._feed = Feed(log, ledger, self._take, self._teller.outage, self._teller.mended)
-        self._position = 0
+        self._feed = Feed(log, ledger, self._take, self._skip, self._teller.outage, self._teller.mended)
+        self._memory = Memory(State(genesis, verify), self._me, 0)
         self._stored = asyncio.Lock()
         self._stir = asyncio.Event()
         self._jobs = Jobs(self._stir.set)
         self._ended: Ended | None = None
         self._finished_s = 0.0
-        self._recalling = True
 
     async def run(self) -> Ended:
         """Take part until the study has ended.
@@ -131,40 +109,85 @@ class Peer:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _state(self) -> State:
+        return self._memory.state
+
     def _recall(self) -> None:
         """Rebuild what this peer knows from its ledger."""
-        for raw in self._ledger.own():
-            self._me.remember(decode_entry(raw))
-        for position, raw in self._ledger.entries():
-            self._apply(position, raw)
-        self._me.holds(self._ledger.states())
-        self._recalling = False
+        self._memory = memory.recall(self._ledger, self._state.genesis, self._me, self._terms.pins)
+        self._begin_epochs(self._state.blocks.values())
+
+    def _begin_epochs(self, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            self._keyring.begin_epoch(block.body.epoch, block.body.key_digest)
+            self._teller.learn_names(block.body)
 
     async def _take(self, batch: Batch) -> None:
         """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
         cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
         height = self._state.height
         async with self._stored:
-            reads = [Read(at, raw, self._apply(self._position + 1, raw)) for at, raw in batch]
-            await asyncio.to_thread(self._ledger.store, reads, cursor)
+            blocks: list[Block] = []
+            reads = [Read(at, raw, self._apply(raw, blocks)) for at, raw in batch]
+            await asyncio.to_thread(self._ledger.store, reads, cursor, [*map(memory.kept_block, blocks)])
+            for block in blocks:
+                self._teller.block(block)
+            if self._memory.is_due:
+                await self._tidy()
         if self._state.reread and self._state.height > height:  # limits go by height: what was over one may fit now
             self._state.reread = False
             self._feed.read_again()
         self._stir.set()
 
-    def _apply(self, position: int, raw: bytes) -> int | None:
-        """Apply one entry; return its position if it is to be stored."""
+    def _apply(self, raw: bytes, blocks: list[Block]) -> int | None:
+        """Apply one entry; return its position if it is to be stored, and add the blocks that it makes final."""
+        position = self._memory.position + 1
         applied = self._state.apply(position, raw)
         if applied.entry is not None and applied.signed:  # a forged entry must not stop the peer that it names
             self._me.meet(applied.entry)
-        for block in applied.blocks:
-            self._keyring.begin_epoch(block.body.epoch, block.body.key_digest)
-            if not self._recalling:
-                self._teller.block(block)
+        self._begin_epochs(applied.blocks)
+        blocks.extend(applied.blocks)
         if not applied.stored:
             return None
-        self._position = position
+        self._memory.position = position
         return position
+
+    async def _skip(self, first: int) -> Cursor:
+        """Go on from the newest checkpoint of a log whose beginning is trimmed, since this peer has not read it."""
+        state = await memory.newest_checkpoint(self._log, self._state)
+        if state is None:
+            msg = (
+                f"the log begins at entry {first}, which this site has not read up to, and members that it knows vouch "
+                "for no checkpoint in it. Ask a member for a new invitation: swarmcell swarm invite."
+            )
+            raise EngineError(msg)
+        async with self._stored:
+            cursor = Cursor(first - 1, b"")
+            self._memory = await asyncio.to_thread(memory.jump, self._memory, state, self._ledger, cursor)
+            self._begin_epochs(state.blocks.values())
+        self._teller.mended(
+            f"the log begins at entry {first}: going on from the checkpoint of block {state.height - 1}"
+        )
+        return cursor
+
+    async def _tidy(self) -> None:
+        """Keep a snapshot, so that the next start is quick, and trim what is too much."""
+        kept = memory.remembered(self._memory)
+        await asyncio.to_thread(self._ledger.store_snapshot, kept)
+        await self._trim()
+
+    async def _trim(self) -> None:
+        """Trim log and ledger below the last settled checkpoint, each once it is over the limit."""
+        below = trim_below(self._state)
+        if not below:
+            return
+        with contextlib.suppress(EngineError):  # some engines let nobody trim, or are away: there is a next time
+            too_much = (await self._log.health()).size_bytes > self._terms.history_bytes_max
+            if too_much and (at := await asyncio.to_thread(self._ledger.engine_position, below)):
+                await self._log.trim(at)
+        if await asyncio.to_thread(self._ledger.size_bytes) > self._terms.history_bytes_max:
+            await asyncio.to_thread(self._ledger.trim, below)
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
@@ -186,7 +209,7 @@ class Peer:
         for action in decide(self._state, self._me, now_ms):
             await self._perform(action)
 
-    async def _perform(self, action: ask.Action) -> None:  # noqa: C901 (one case per action, each short)
+    async def _perform(self, action: ask.Action) -> None:  # noqa: C901, PLR0912 (one short case each)
         match action:
             case ask.Sign(payload=payload):
                 await self._signer.sign([payload])
@@ -199,8 +222,12 @@ class Peer:
                 self._me.resent(_now_ms())
             case ask.OpenKey():
                 self._open_key(action)
+            case ask.WrapKey(key_digest=key_digest, member=member):
+                await self._signer.sign([self._keyring.wrap_for(key_digest, member)])
+                self._stir.set()
             case ask.Contribute():
-                self._begin(("train", action.round), contribution_key(action.round), self._contribute(action))
+                if not self._finishes_late():
+                    self._begin(("train", action.round), contribution_key(action.round), self._contribute(action))
             case ask.Merge():
                 self._begin(action.key, action.key, self._merge(action))
             case ask.Open():
@@ -225,7 +252,8 @@ class Peer:
             self._me.opened_key(action.key_digest)
         else:
             why = f"this site cannot open the swarm key of epoch {action.epoch}: none of its wraps is for this identity"
-            self._refuse(action.key_digest, why)
+            self._me.cannot_open(action.key_digest, len(action.wraps), why)
+            self._teller.tell("abstains", {"why": f"{why}; asking the members for another"})
         self._stir.set()
 
     def _refuse(self, key: bytes, why: str) -> None:
@@ -233,6 +261,12 @@ class Peer:
         self._me.refuse(key, why)
         self._teller.tell("abstains", {"why": why})
         asyncio.get_running_loop().call_later(RETRY_REFUSED_S, self._me.retry, key)
+
+    def _finishes_late(self) -> bool:
+        """Say whether a training for a past round goes on: published late, it makes this site awaited again."""
+        closing, number = self._state.closing, self._jobs.training
+        under_way = self._jobs.runs(("train", number)) and number < self._state.rounds.number
+        return under_way and closing is not None and self._me.key not in closing.awaited
 
     async def _contribute(self, action: ask.Contribute) -> None:
         stop = self._jobs.train_for(action.round)
@@ -266,8 +300,8 @@ class Peer:
             return
         await self._announce()
         state = await asyncio.to_thread(self._ledger.state, action.state)
-        blocks = tuple(self._state.blocks.values())
-        self._ended = Ended(height=height, digest=action.state, state=state, failure=action.failure, blocks=blocks)
+        bodies = tuple(map(decode_body, await asyncio.to_thread(self._ledger.bodies)))
+        self._ended = Ended(height=height, digest=action.state, state=state, failure=action.failure, bodies=bodies)
 
     async def _obey_forever(self) -> None:
         """Take up what this site's operator decided."""

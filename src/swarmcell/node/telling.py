@@ -20,6 +20,7 @@ from typing import Any
 
 from swarmcell.swarm.actions import Wait
 from swarmcell.swarm.blocks import Block
+from swarmcell.swarm.body import Body
 from swarmcell.swarm.genesis import Genesis
 
 Observer = Callable[[str, dict[str, Any]], None]
@@ -46,11 +47,15 @@ class Teller:
         """Return a member's name."""
         return self._names.get(key, key.hex()[:8])
 
+    def learn_names(self, body: Body) -> None:
+        """Take up the names of the members after a block."""
+        self._names |= {standing.member.signing_key: standing.member.name for standing in body.roster}
+
     def block(self, block: Block) -> None:
         """Tell of a final block."""
         body = block.body
         self._goes_on()
-        self._names |= {standing.member.signing_key: standing.member.name for standing in body.roster}
+        self.learn_names(body)
         told = {
             "height": body.height,
             "kind": body.kind,

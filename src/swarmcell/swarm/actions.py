@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from swarmcell.swarm.genesis import Member
 from swarmcell.swarm.payloads import Payload, Statistics, Update
 
 
@@ -82,6 +83,14 @@ class OpenKey:
     epoch: int
     key_digest: bytes
     wraps: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrapKey:
+    """Sign a `Wrap` of this swarm key, which is at hand, sealed for a member who asked for it."""
+
+    key_digest: bytes
+    member: Member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,5 +171,5 @@ class Stop:
 
 
 Action: TypeAlias = (
-    Sign | Resend | BringKey | OpenKey | Contribute | Merge | Open | WriteCheckpoint | Wait | Finish | Stop
+    Sign | Resend | BringKey | OpenKey | WrapKey | Contribute | Merge | Open | WriteCheckpoint | Wait | Finish | Stop
 )

@@ -7,7 +7,7 @@ is safe (votes), and the lower digest where one must be chosen.
 
 from dataclasses import dataclass, field
 
-from swarmcell.swarm.encoding import Plain
+from swarmcell.swarm.encoding import DIGEST_BYTES, Plain
 from swarmcell.swarm.entries import Entry
 from swarmcell.swarm.genesis import Quotas
 
@@ -93,14 +93,14 @@ class Chains:
     def dump(self) -> Plain:
         """Return all chains as a plain value."""
         return [
-            [author, c.whole, c.highest, [[s, c.digests[s]] for s in sorted(c.digests)], sorted(c.others)]
+            [author, c.whole, c.highest, _runs(c.digests), sorted(c.others)]
             for author, c in sorted(self.by_author.items())
         ]
 
     def load(self, rows: list[list]) -> None:  # type: ignore[type-arg]
         """Take up what `dump` returned."""
-        for author, whole, highest, digests, others in rows:
-            self.by_author[author] = Chain(whole, highest, dict(digests), set(others))
+        for author, whole, highest, runs, others in rows:
+            self.by_author[author] = Chain(whole, highest, _from_runs(runs), set(others))
 
     def _chain(self, entry: Entry) -> Chain:
         if entry.author not in self.by_author:
@@ -130,3 +130,22 @@ class Chains:
         if len(self.evidence) < 1000:
             first, second = sorted((entry.digest, other))
             self.evidence.append(Evidence(entry.author, entry.sequence, first, second))
+
+
+def _runs(digests: dict[int, bytes]) -> list[list[Plain]]:
+    """Return digests by sequence as runs of neighbours: the first sequence, and all digests in one string."""
+    runs: list[tuple[int, list[bytes]]] = []
+    for sequence in sorted(digests):
+        if not runs or sequence != runs[-1][0] + len(runs[-1][1]):
+            runs.append((sequence, []))
+        runs[-1][1].append(digests[sequence])
+    return [[first, b"".join(run)] for first, run in runs]
+
+
+def _from_runs(runs: list[tuple[int, bytes]]) -> dict[int, bytes]:
+    """Return what `_runs` wrote down."""
+    return {
+        first + at // DIGEST_BYTES: joined[at : at + DIGEST_BYTES]
+        for first, joined in runs
+        for at in range(0, len(joined), DIGEST_BYTES)
+    }

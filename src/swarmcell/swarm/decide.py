@@ -39,6 +39,7 @@ def decide(state: State, me: Me, now_ms: int) -> list[Action]:
         *duties.catch_up(state, me),
         *voting.vote(state, me, now_ms),
         *duties.propose(state, me),
+        *duties.answer(state, me, now_ms),
         *duties.contribute(state, me, now_ms),
         *duties.checkpoint(state, me, now_ms),
         *_end(state, me),

@@ -9,12 +9,13 @@ from swarmcell.swarm.actions import (
     OpenKey,
     Resend,
     Sign,
+    WrapKey,
     WriteCheckpoint,
 )
 from swarmcell.swarm.blocks import Block, Merged, Unknown, merge_key
 from swarmcell.swarm.checkpoints import Stored
 from swarmcell.swarm.me import Me, contribution_key
-from swarmcell.swarm.payloads import Accept, Acknowledge, Approve, Patience
+from swarmcell.swarm.payloads import Accept, Acknowledge, Approve, Patience, Wrap
 from swarmcell.swarm.proposals import fault_of
 from swarmcell.swarm.state import State
 from swarmcell.swarm.views import retrace
@@ -51,13 +52,38 @@ def accept(state: State, me: Me) -> list[Action]:
 
 
 def keys(state: State, me: Me) -> list[Action]:
-    """Open the present swarm key, and at height 0 every key that was brought."""
-    if state.last is not None:
-        wanted = [(state.last.body.epoch, state.key_digest)]
+    """Open the keys that the open round may be sealed with, or at height 0 every one that was brought."""
+    if state.last is None:
+        wanted = {payload.key_digest: 0 for _, payload in state.founding.bringing()}
     else:
-        wanted = [(0, payload.key_digest) for _, payload in state.founding.bringing()]
-    found = [open_key(state, me, epoch, digest) for epoch, digest in wanted]
-    return [key for key in found if isinstance(key, OpenKey)]
+        wanted = {block.body.key_digest: block.body.epoch for block in state.late_blocks()}
+    found = [open_key(state, me, epoch, digest) for digest, epoch in wanted.items()]
+    opening = [key for key in found if isinstance(key, OpenKey) and key.wraps]
+    if state.last is None or any(key.key_digest == state.key_digest for key in opening):
+        return [*opening]
+    return [*opening, *_ask(state, me)]
+
+
+def _ask(state: State, me: Me) -> list[Action]:
+    """Ask for the present key if nothing at hand holds it: the log was trimmed, or the key sealed wrongly."""
+    if state.finished or state.key_digest in me.keys or ("ask", state.key_digest) in me.done:
+        return []
+    return [Sign(Wrap(key_digest=state.key_digest, wraps=()))]
+
+
+def answer(state: State, me: Me, now_ms: int) -> list[Action]:
+    """Seal the present key for members who asked, in turn, until more have than may lie."""
+    if state.key_digest not in me.keys:
+        return []
+    for author in state.founding.asked.get(state.key_digest, ()):
+        if author == me.key or author not in state.roster or ("wrap", state.key_digest + author) in me.done:
+            continue
+        answered = len(state.founding.sealed_by(state.key_digest, author) & state.roster.members.keys())
+        turn = sorted(state.roster.members.keys() - {author}).index(me.key)
+        since = me.asked_ms.get((state.key_digest, author), now_ms)
+        if answered <= state.roster.f + 1 and now_ms - since >= turn * state.genesis.patience_ms // 4:
+            return [WrapKey(key_digest=state.key_digest, member=state.roster.members[author])]
+    return []
 
 
 def catch_up(state: State, me: Me) -> list[Action]:
@@ -181,7 +207,8 @@ def checkpoint(state: State, me: Me, now_ms: int) -> list[Action]:
             return [Sign(Acknowledge(height=height, checkpoint=newest.entry.digest))]
     due = _due(state, state.last)
     written = due is None or any(stored.payload.height >= due.body.height for stored in there)
-    if due is None or written or ("checkpoint", due.body.height) in me.done or due.body.state not in me.states:
+    done = due is not None and (("checkpoint", due.body.height) in me.done or due.body.state in me.refused)
+    if due is None or written or done or due.body.state not in me.states:
         return []
     return _write(state, me, due, state.last.body.epoch, now_ms)
 

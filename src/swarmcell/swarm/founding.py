@@ -8,15 +8,18 @@ from swarmcell.swarm.payloads import Accept, Propose, Wrap, Wraps
 from swarmcell.swarm.roster import Roster
 
 KEYS_PER_AUTHOR_MAX = 64
-WRAPS_PER_MEMBER_MAX = 8
 
 
 @dataclass
 class Founding:
-    """Accepts in log order, and the wraps of every swarm key that was shown."""
+    """Accepts in log order, the wraps of every swarm key that was shown, and who asked for one.
+
+    Of one author one wrap per key and member is kept, so that nobody can crowd out what others sealed.
+    """
 
     accepts: dict[bytes, tuple[Entry, Accept]] = field(default_factory=dict)
-    wraps: dict[bytes, dict[bytes, list[bytes]]] = field(default_factory=dict)
+    wraps: dict[bytes, dict[bytes, dict[bytes, bytes]]] = field(default_factory=dict)
+    asked: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
     _shown: dict[bytes, int] = field(default_factory=dict)
     _kept: list[tuple[int, Entry]] = field(default_factory=list)
 
@@ -38,6 +41,14 @@ class Founding:
         """Take up a key sealed once more, or with a proposal; return why it does not count, or nothing."""
         return self._take(entry, position, payload.key_digest, payload.wraps)
 
+    def sealed_for(self, key: bytes, member: bytes) -> tuple[bytes, ...]:
+        """Return what was sealed for a member, any of which may hold the swarm key with this digest."""
+        return tuple(self.wraps.get(key, {}).get(member, {}).values())
+
+    def sealed_by(self, key: bytes, member: bytes) -> set[bytes]:
+        """Return who sealed this swarm key for a member."""
+        return set(self.wraps.get(key, {}).get(member, ()))
+
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """Return the entries from which this can be built again."""
         yield from self._kept
@@ -49,7 +60,7 @@ class Founding:
         self._kept.append((position, entry))
         boxes = self.wraps.setdefault(key, {})
         for member, sealed in wraps:
-            held = boxes.setdefault(member, [])
-            if sealed not in held and len(held) < WRAPS_PER_MEMBER_MAX:
-                held.append(sealed)
+            boxes.setdefault(member, {}).setdefault(entry.author, sealed)
+        if isinstance(entry.payload, Wrap) and not wraps:
+            self.asked.setdefault(key, {})[entry.author] = None
         return ""

@@ -4,12 +4,13 @@ Rules: the durable part is rebuilt by `remember`ing the peer's own signed entrie
 the rest may be lost at any moment and is computed again. Clocks are local, and decide patience, never validity.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarmcell.swarm.actions import Outcome
-from swarmcell.swarm.encoding import digest, encode
+from swarmcell.swarm.body import body_digest
+from swarmcell.swarm.encoding import Plain, digest, encode
 from swarmcell.swarm.entries import NO_DIGEST, Entry
 from swarmcell.swarm.payloads import (
     Accept,
@@ -23,6 +24,7 @@ from swarmcell.swarm.payloads import (
     Propose,
     Statistics,
     Update,
+    Wrap,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _KEPT_HEIGHTS = 16  # own votes of older heights are forgotten: `decide` never looks below the open height
 _BODIES_MAX = 64
+_OUTCOMES_MAX = 64  # merges of the open height's views, and of blocks that are caught up with
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Me:
     done: set[tuple[str, object]] = field(default_factory=set)
     outcomes: dict[bytes, Outcome] = field(default_factory=dict)
     refused: dict[bytes, str] = field(default_factory=dict)
+    tried: dict[bytes, int] = field(default_factory=dict)
     states: set[bytes] = field(default_factory=set)
     keys: set[bytes] = field(default_factory=set)
     opened: set[bytes] = field(default_factory=set)
@@ -73,6 +77,8 @@ class Me:
     unseen_since_ms: int | None = None
     since: dict[tuple[str, int, int], int] = field(default_factory=dict)
     lags_ms: dict[int, int] = field(default_factory=dict)
+    asked_ms: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+    _pruned: int = 0
 
     def remember(self, entry: Entry) -> None:
         """Take up one of my own durable entries, in the order of their sequences."""
@@ -93,6 +99,32 @@ class Me:
                 self._enter(height, view)
             case _:
                 self.done.update(_marks(entry))
+
+    def dump(self) -> Plain:
+        """Return the durable part as a plain value, apart from the digests of the entries themselves."""
+        marks: list[Plain] = [[kind, list(what) if isinstance(what, tuple) else what] for kind, what in self.done]  # type: ignore[list-item]
+        return {
+            "sequence": self.sequence,
+            "previous": self.previous,
+            "attested": [[*place, body] for place, body in sorted(self.attested.items())],
+            "committed": [[*place, body] for place, body in sorted(self.committed.items())],
+            "views": [list(row) for row in sorted(self.views.items())],
+            "called": [list(row) for row in sorted(self.called.items())],
+            "bodies": list(self.bodies.values()),
+            "unseen": sorted(self.unseen),
+            "done": sorted(marks, key=repr),
+        }
+
+    def load(self, held: Any, digests: Mapping[int, bytes]) -> None:  # noqa: ANN401 (a decoded plain value)
+        """Take up what `dump` returned, and the digests of own entries by sequence; `remember` those after it."""
+        self.sequence, self.previous = held["sequence"], held["previous"]
+        self.digests = {sequence: digest for sequence, digest in digests.items() if sequence <= self.sequence}
+        self.attested = {(height, view): body for height, view, body in held["attested"]}
+        self.committed = {(height, view): body for height, view, body in held["committed"]}
+        self.views, self.called = dict(held["views"]), dict(held["called"])
+        self.bodies = {body_digest(content): content for content in held["bodies"]}
+        self.unseen = dict.fromkeys(held["unseen"])
+        self.done = {(kind, tuple(what) if isinstance(what, list) else what) for kind, what in held["done"]}
 
     def meet(self, entry: Entry) -> None:
         """Compare an own-authored entry of the log with what I have signed; a foreign one stops me for good."""
@@ -136,14 +168,21 @@ class Me:
             self.since.setdefault(("view", height, view), now_ms)
         if state.candidate is not None and height not in self.lags_ms:
             self.lags_ms[height] = now_ms - self.since.get(("ready", height, 0), now_ms)
+        for author in state.founding.asked.get(state.key_digest, ()):
+            self.asked_ms.setdefault((state.key_digest, author), now_ms)
         if self.unseen and self.unseen_since_ms is None:
             self.unseen_since_ms = now_ms
-        self.prune(height)
+        self.prune(height, state.rounds.number)
 
     def opened_key(self, key_digest: bytes) -> None:
         """Say that the node holds the swarm key with this digest."""
         self.keys.add(key_digest)
         self.refused.pop(key_digest, None)
+
+    def cannot_open(self, key_digest: bytes, n_wraps: int, why: str) -> None:
+        """Say that none of the so many wraps at hand holds this swarm key; it is tried again with more of them."""
+        self.tried[key_digest] = n_wraps
+        self.refuse(key_digest, why)
 
     def refuse(self, key: bytes, why: str) -> None:
         """Say why something asked for cannot be done here; `retry` asks again."""
@@ -157,9 +196,15 @@ class Me:
         """Say whether I have signed this very proposal."""
         return ("propose", _change_key(proposal)) in self.done
 
-    def prune(self, height: int) -> None:
-        """Forget votes, outcomes and clocks of long final heights."""
+    def prune(self, height: int, number: int) -> None:
+        """Forget votes, outcomes and clocks of long final heights, and marks of rounds long before `number`."""
         floor = height - _KEPT_HEIGHTS
+        if height > self._pruned:
+            self._pruned = height
+            self._forget_marks({"contribution": number - _KEPT_HEIGHTS, "patience": number - _KEPT_HEIGHTS})
+            self._forget_marks({"checkpoint": floor - _KEPT_HEIGHTS, "acknowledge": floor - _KEPT_HEIGHTS})
+            for old_outcome in list(self.outcomes)[:-_OUTCOMES_MAX]:
+                del self.outcomes[old_outcome]
         for votes in (self.attested, self.committed):
             for old in [key for key in votes if key[0] < floor]:
                 del votes[old]
@@ -171,6 +216,10 @@ class Me:
                 del marks[lower]
         for stale in [key for key in self.since if key[1] < floor]:
             del self.since[stale]
+
+    def _forget_marks(self, floors: Mapping[str, int]) -> None:
+        old = [mark for mark in self.done if isinstance(mark[1], int) and mark[1] < floors.get(mark[0], 0)]
+        self.done.difference_update(old)
 
     def _enter(self, height: int, view: int) -> None:
         self.views[height] = max(view, self.views.get(height, 0))
@@ -194,8 +243,9 @@ def _marks(entry: Entry) -> list[tuple[str, object]]:
             return [("contribution", number)]
         case Patience(round=number) | Checkpoint(height=number) | Acknowledge(height=number):
             return [(entry.kind, number)]
-        case Approve(proposal=proposal):
-            return [("approve", proposal)]
+        case Wrap(key_digest=key, wraps=wraps):
+            return [("wrap", key + member) for member, _ in wraps] or [("ask", key)]
         case Propose() as proposal:
             return [("propose", _change_key(proposal)), ("approve", entry.digest)]
-    return []
+        case _:
+            return [("approve", entry.payload.proposal)] if isinstance(entry.payload, Approve) else []

@@ -169,7 +169,10 @@ class Approve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wrap:
-    """A swarm key, sealed for members who could not open theirs; checkable by its digest in the body."""
+    """A swarm key, sealed for members who could not open theirs; checkable by its digest in the body.
+
+    Without `wraps` it asks: I cannot open this key, seal it for me.
+    """
 
     KIND: ClassVar[str] = "wrap"
     key_digest: bytes

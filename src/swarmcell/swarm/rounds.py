@@ -1,7 +1,9 @@
 """Contributions: which stand in the log with all their chunks, who has waited long enough, and when a round closes.
 
 A contribution counts from the entry by which it and all its chunks stand in the log: what is available is a fact of
-the log, not an opinion. A round closes at the first entry by which every awaited member's valid contribution counts,
+the log, not an opinion. Awaited are the members whose contribution was merged in one of the last rounds, newcomers, and
+whoever's contribution to one of the last rounds came too late for it: else a slow member that was away would never be
+waited for again. A round closes at the first entry by which every awaited member's valid contribution counts,
 or a quorum has waited long enough; and at least `min_updates` must count in both cases.
 """
 
@@ -89,6 +91,12 @@ class Rounds:
         for key in [key for key, (_, since) in self.chunks.items() if since < floor]:
             del self.chunks[key]
 
+    def of_last(self, count: int) -> Iterator[Offer]:
+        """Return the contributions that are known to the last `count` rounds before the open one."""
+        for number in range(max(1, self.number - min(count, KEPT_ROUNDS)), self.number):
+            for offers in self.offers.get(number, {}).values():
+                yield from offers
+
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """Return the entries from which this can be built again."""
         for kept in self._kept.values():
@@ -134,6 +142,11 @@ class Closing:
         """Count a valid contribution; of one author the first in the log."""
         self.valid.setdefault(offer.author, offer)
         self.awaited.discard(offer.author)
+
+    def await_also(self, author: bytes) -> None:
+        """Await a member whose contribution to one of the last rounds came too late for it."""
+        if author not in self.valid:
+            self.awaited.add(author)
 
     @property
     def enough(self) -> bool:

@@ -28,7 +28,7 @@ from swarmcell.swarm.roster import Roster, founding
 from swarmcell.swarm.rounds import KEPT_ROUNDS
 from swarmcell.swarm.state import State, Verify
 
-VERSION = 1
+VERSION = 2
 BYTES_MAX = 2**31
 
 

@@ -262,11 +262,19 @@ class State:
         return ""
 
     def _offer(self, offer: Offer) -> str:
-        if self.closing is None or not self.fits(offer):
+        if self.closing is None:
             return ""
-        self.closing.add(offer)
-        self._close()
+        if self.fits(offer):
+            self.closing.add(offer)
+            self._close()
+        elif self._is_late(offer):
+            self.closing.await_also(offer.author)
         return ""
+
+    def _is_late(self, offer: Offer) -> bool:
+        """Say whether a contribution came too late for one of the last rounds: its author is at work again."""
+        behind = self.rounds.number - offer.payload.round
+        return 0 < behind <= self.genesis.awaited_blocks and is_member(self.roster, offer.author)
 
     def _patience(self, entry: Entry) -> str:
         if self.closing is not None and entry.author in self.rounds.patient.get(self.rounds.number, ()):
@@ -357,6 +365,9 @@ class State:
         number = self.rounds.number
         awaited = self.roster.awaited(number, self.genesis.awaited_blocks)
         self.closing = Closing(self.roster.quorum, self.min_updates, set(awaited))
+        for offer in self.rounds.of_last(self.genesis.awaited_blocks):
+            if self._is_late(offer):
+                self.closing.await_also(offer.author)
         patient = self.rounds.patient.get(number, {})
         self.closing.patient.update({author: None for author in patient if is_member(self.roster, author)})
         for offer in sorted(
@@ -380,7 +391,7 @@ class State:
                     self.chains.record(entry)
                     self._take(position, entry)
 
-    def forget(self, below: int) -> None:
-        """Drop blocks of heights below `below` from memory (the ledger keeps them); never the last ones."""
-        for height in [h for h in self.blocks if h < min(below, self.height - KEPT_ROUNDS)]:
-            del self.blocks[height]
+    def late_blocks(self) -> list[Block]:
+        """Return the last final blocks, the newest first: contributions to the open round rest on one of them."""
+        first = max(0, self.height - KEPT_ROUNDS)
+        return [self.blocks[height] for height in range(self.height - 1, first - 1, -1) if height in self.blocks]

@@ -92,9 +92,9 @@ def open_key(state: State, me: Me, epoch: int, key_digest: bytes) -> OpenKey | A
     """Return what is missing to use a swarm key; `None` if it is at hand."""
     if key_digest in me.keys:
         return None
-    if key_digest in me.refused:
+    wraps = state.founding.sealed_for(key_digest, me.key)
+    if key_digest in me.refused and len(wraps) <= me.tried.get(key_digest, 0):
         return Abstain(me.refused[key_digest])
-    wraps = tuple(state.founding.wraps.get(key_digest, {}).get(me.key, ()))
     return OpenKey(epoch=epoch, key_digest=key_digest, wraps=wraps)
 
 

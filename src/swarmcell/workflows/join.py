@@ -17,9 +17,10 @@ from swarmcell.errors import SwarmError
 from swarmcell.node import identity as identities
 from swarmcell.node import ledger as ledgers
 from swarmcell.node.identity import Identity
-from swarmcell.node.peer import Ended, Peer
+from swarmcell.node.peer import Peer
 from swarmcell.node.task import Task
 from swarmcell.node.telling import Observer
+from swarmcell.node.terms import Ended, Terms
 
 LEDGER = "ledger.sqlite"
 
@@ -98,6 +99,7 @@ async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observe
     secret = seat.identity.engine_secret
     log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=secret)
     try:
-        return await Peer(seat.identity, genesis, log, ledger, task, observer, seat.swarm.pins).run()
+        terms = Terms(pins=seat.swarm.pins)
+        return await Peer(seat.identity, genesis, log, ledger, task, observer, terms).run()
     finally:
         await log.close()

@@ -168,7 +168,7 @@ class Merger:
         """
         body = block.body
         self._keyring.begin_epoch(body.epoch, body.key_digest)
-        self._keyring.open(body.key_digest, state.founding.wraps.get(body.key_digest, {}).get(self._identity.key, ()))
+        self._keyring.open(body.key_digest, state.founding.sealed_for(body.key_digest, self._identity.key))
         if body.kind != "merge":
             return work.start(self._bench).state if body.height == 0 else base
         candidate = retrace(state, body)

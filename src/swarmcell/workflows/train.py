@@ -27,8 +27,8 @@ from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_sw
 from swarmcell.workflows.task import SiteTask
 
 if TYPE_CHECKING:
-    from swarmcell.node.peer import Ended
-    from swarmcell.swarm.blocks import Block
+    from swarmcell.node.terms import Ended
+    from swarmcell.swarm.body import Body
     from swarmcell.workflows.join import Seat
 
 Observer = Callable[[str, dict[str, Any]], None]
@@ -306,14 +306,14 @@ def _release_merged(
     cells: TrainingCells,
     swarm: str,
 ) -> released.TrainedModel:
-    names = sorted({site for block in ended.blocks for site in _included(block)})
+    names = sorted({site for body in ended.bodies for site in _included(body)})
     state = from_bytes(ended.state)
     return _release(folder.merged, state, study, cells, {"trained": "swarm", "sites": names, "swarm": swarm})
 
 
-def _included(block: "Block") -> list[str]:
-    roster = {standing.member.signing_key: standing.member.name for standing in block.body.roster}
-    return [roster[author] for author, _ in block.body.included if author in roster]
+def _included(body: "Body") -> list[str]:
+    roster = {standing.member.signing_key: standing.member.name for standing in body.roster}
+    return [roster[author] for author, _ in body.included if author in roster]
 
 
 def _local_beside(
