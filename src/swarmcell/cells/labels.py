@@ -23,7 +23,10 @@ CANONICAL = (DONOR, SAMPLE, SITE, CONDITION, CELL_TYPE)
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The `[columns]` table: which column of the file or of a sheet holds each label."""
+    """The `[columns]` table: which column of the file or of a sheet holds each label.
+
+    `covariates` are kept under their own names (age, sex, treatment): reports compare conditions by them. RNA only.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -32,10 +35,11 @@ class Columns:
     site: str = SITE
     condition: str = CONDITION
     cell_type: str = CELL_TYPE
+    covariates: tuple[str, ...] = ()
 
     def names(self) -> dict[str, str]:
-        """Return canonical name -> column."""
-        return {name: getattr(self, name) for name in CANONICAL}
+        """Return canonical name -> column; covariates keep their name."""
+        return {name: getattr(self, name) for name in CANONICAL} | {name: name for name in self.covariates}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,7 @@ def complete(labels: pd.DataFrame, columns: Columns, known: list[str], *, site: 
         If there is no donor, a column that was named is nowhere, or a label is missing for some cells.
     """
     for name, column in columns.names().items():
-        if column != name and name not in labels:
+        if (column != name or name in columns.covariates) and name not in labels:
             msg = f"{source}: no column {column!r} for the {name}; there are {', '.join(known) or 'none'}."
             raise CellsError(msg)
     if DONOR not in labels:

@@ -21,6 +21,7 @@ Against = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write.  [default: evaluation/ beside the model]")]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples of donors for intervals.")]
+Umap = Annotated[int, typer.Option("--umap", min=0, max=5000, help="Held-out cells in a map (UMAP); 0: no map.")]
 
 
 def evaluate(  # noqa: PLR0917 (options are arguments)
@@ -29,6 +30,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     against: Against = None,
     out: Out = None,
     bootstrap: Bootstrap = 2000,
+    umap: Umap = 0,
     seed: Seed = 0,
     json: Json = False,
     force: Force = False,
@@ -56,6 +58,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
             against=others,
             seed=seed,
             n_bootstrap=bootstrap,
+            n_mapped=umap,
             observer=observer(progress, "held-out cells"),
         )
     report = folder.write(found, target, force=force)

@@ -17,8 +17,11 @@ LABELLED_CLASSES_MAX = 14  # above it cells of the matrix are too small for numb
 
 
 def cell_pictures(task: CellTask) -> list[Picture]:
-    """Draw the cell task: confusion, by class, by donor, calibration."""
-    return [confusion(task, task.models[0]), by_class(task), by_donor(task), calibration(task)]
+    """Draw the cell task: confusion, by class, by donor, by site, calibration."""
+    pictures = [confusion(task, task.models[0]), by_class(task), by_donor(task)]
+    if len(task.models[0].per_site) > 1:
+        pictures.append(by_site(task))
+    return [*pictures, calibration(task)]
 
 
 def counts(task: CellTask) -> str:
@@ -117,6 +120,32 @@ def _donor_words(donors: Sequence[GroupFigures], model: str) -> str:
     values = [d.figures["balanced_accuracy"].value or 0.0 for d in donors]
     spread = f"from {min(values):.2f} to {max(values):.2f}"
     return f"Balanced accuracy of each of {counted(len(donors), 'donor')}; {model} model: {spread}."
+
+
+def by_site(task: CellTask) -> Picture:
+    """Draw balanced accuracy on each site's held-out donors, with intervals, by model."""
+    sites = [s.site for s in task.models[0].per_site]
+    figure, (axes,) = style.blank(6.4, 1.2 + len(sites) * (0.2 + 0.14 * len(task.models)))
+    for index, found in enumerate(task.models):
+        offset = (index - (len(task.models) - 1) / 2) * 0.7 / max(len(task.models), 2)
+        for row, group in enumerate(found.per_site):
+            dot(axes, group.figures["balanced_accuracy"], row + offset, index)
+        axes.plot([], [], linestyle="none", label=found.model, **marker(index))
+    axes.axvline(task.chance_balanced_accuracy, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(sites) - 0.5, -0.5))
+    axes.set_xlabel("balanced accuracy (95 % interval over donors; dashed: chance)")
+    axes.set_yticks(range(len(sites)), [f"{s.site} ({s.n_cells:,})" for s in task.models[0].per_site])
+    style.gridlines(axes, axis="x")
+    style.legend(axes, outside=True)
+    values = [(s.site, s.figures["balanced_accuracy"].value) for s in task.models[0].per_site]
+    words = ", ".join(f"{site} {value:.2f}" for site, value in values if value is not None)
+    return Picture(
+        name="by_site",
+        title="Balanced accuracy by site",
+        caption=f"Cells of each site in brackets; a mean of recalls over the types that the site has. {counts(task)}.",
+        alt=f"Balanced accuracy by site, {task.models[0].model} model: {words}.",
+        figure=figure,
+    )
 
 
 def calibration(task: CellTask) -> Picture:

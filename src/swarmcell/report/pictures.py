@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from swarmcell.report.cell_pictures import cell_pictures
+from swarmcell.report.history_pictures import learning_curve
 from swarmcell.report.overview_pictures import overview
 from swarmcell.report.patient_pictures import patient_pictures
+from swarmcell.report.portrait_pictures import portrait_pictures
 from swarmcell.report.style import Picture
 from swarmcell.workflows.evaluation import Evaluation
 
@@ -16,11 +18,13 @@ class Pictures:
     overview: Picture
     cell: tuple[Picture, ...]
     patient: tuple[Picture, ...]
+    portrait: tuple[Picture, ...]
+    training: tuple[Picture, ...]
 
     @property
     def all(self) -> tuple[Picture, ...]:
         """Every figure, in the order of the report."""
-        return (self.overview, *self.cell, *self.patient)
+        return (self.overview, *self.cell, *self.patient, *self.portrait, *self.training)
 
 
 def draw(evaluation: Evaluation) -> Pictures:
@@ -29,4 +33,6 @@ def draw(evaluation: Evaluation) -> Pictures:
         overview(evaluation),
         tuple(cell_pictures(evaluation.cell)) if evaluation.cell else (),
         tuple(patient_pictures(evaluation.patient)) if evaluation.patient else (),
+        tuple(portrait_pictures(evaluation)),
+        tuple(filter(None, [learning_curve(evaluation)])),
     )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from matplotlib import rc_context
@@ -95,6 +96,12 @@ def blank(width: float, height: float, *, n_columns: int = 1) -> tuple[Figure, l
     return figure, list(axes)
 
 
+def grid(width: float, height: float, *, n_rows: int, n_columns: int) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of `width` x `height` inches with panels in rows, as one list."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, [axes for row in figure.subplots(n_rows, n_columns, squeeze=False) for axes in row]
+
+
 def model_colour(index: int) -> str:
     """Return the colour of the model at `index` (the one asked for is 0)."""
     return ROLES[f"model-{index % len(MARKERS) + 1}"]
@@ -122,11 +129,19 @@ def gridlines(axes: Axes, *, axis: str = "both") -> None:
     axes.tick_params(length=0)
 
 
+def settle(picture: Picture) -> None:
+    """Lay the figure out once, so that saving it in several formats does not do it again each time."""
+    if picture.figure.get_layout_engine() is not None:
+        picture.figure.draw_without_rendering()
+        picture.figure.set_layout_engine("none")
+
+
 def png(picture: Picture) -> bytes:
     """Return the figure as PNG."""
     return _saved(picture, "png", dpi=DPI)
 
 
+@lru_cache(maxsize=64)
 def svg(picture: Picture) -> bytes:
     """Return the figure as SVG, the same bytes for the same figure."""
     return _saved(picture, "svg", metadata={"Date": None, "Creator": "swarmcell"})
@@ -151,6 +166,7 @@ def inline_svg(picture: Picture) -> str:
 
 
 def _saved(picture: Picture, kind: str, **options: Any) -> bytes:  # noqa: ANN401 (matplotlib's own options)
+    settle(picture)
     stream = io.BytesIO()
     picture.figure.savefig(stream, format=kind, **options)
     return stream.getvalue()

@@ -8,7 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Floors
 from swarmcell.workflows.cell_figures import cell_task
 from swarmcell.workflows.cohort import UNLABELLED, Cohort, gather
+from swarmcell.workflows.covariates import covariates
 from swarmcell.workflows.evaluation import (
     CellTask,
     CohortFacts,
@@ -32,7 +33,10 @@ from swarmcell.workflows.evaluation import (
     Settings,
     SiteCount,
 )
+from swarmcell.workflows.history import history
 from swarmcell.workflows.patient_figures import patient_task
+from swarmcell.workflows.portrait import portray
+from swarmcell.workflows.portrait_values import Covariate
 from swarmcell.workflows.scores import score_cells, score_samples
 from swarmcell.workflows.stream import PreparedFile
 
@@ -60,6 +64,7 @@ def evaluate(
     against: Mapping[str, Path] | None = None,
     seed: int = 0,
     n_bootstrap: int = 2000,
+    n_mapped: int = 0,
     observer: Observer = silent,
 ) -> Evaluation:
     """Evaluate a model, and others beside it, on the held-out donors of prepared files.
@@ -76,6 +81,8 @@ def evaluate(
         Seed of resamples and permutations.
     n_bootstrap
         Resamples of donors.
+    n_mapped
+        Held-out cells to show in a UMAP, at most; 0 makes none.
     observer
         Called with `("total", {"n": n})` and `("progress", {"n": n})`: cells to pass, cells passed.
 
@@ -104,7 +111,18 @@ def evaluate(
             trained_on=_trained_on(models),
         )
         settings = Settings(seed=seed, n_bootstrap=n_bootstrap, n_permutations=N_PERMUTATIONS, level=0.95)
-        return _evaluated(models, cohort, settings, observer)
+        found = _evaluated(models, cohort, settings, observer)
+        portrait = portray(models[0].model, cohort, n_mapped=n_mapped, seed=seed, progress=_progress(observer))
+        beside = covariates(cohort)
+        caveats = (*found.caveats, *(_uneven(one) for one in beside if one.is_uneven))
+        return replace(found, portrait=portrait, covariates=beside, history=history(model), caveats=caveats)
+
+
+def _uneven(covariate: Covariate) -> str:
+    return (
+        f"The conditions are uneven in {covariate.name}: it may explain part of what separates them (see the cohort's "
+        "table)."
+    )
 
 
 def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, observer: Observer) -> Evaluation:
@@ -116,11 +134,8 @@ def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, obs
             "this model predicts. Attach labels when preparing (--cell-type-key, --condition-key), or use predict."
         )
         raise CellsError(msg)
-    observer("total", {"n": cohort.n_cells * (len(by_cell) + len(by_patient))})
-
-    def progress(n: int) -> None:
-        observer("progress", {"n": n})
-
+    observer("total", {"n": cohort.n_cells * (len(by_cell) + len(by_patient) + 1)})
+    progress = _progress(observer)
     cells = {m.name: score_cells(m.model, cohort, progress) for m in by_cell}
     samples = {m.name: score_samples(m.model, cohort, progress) for m in by_patient}
     cell = cell_task(cohort, cells, settings) if cells else None
@@ -137,6 +152,10 @@ def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, obs
         settings=settings,
         versions=_versions(),
     )
+
+
+def _progress(observer: Observer) -> Callable[[int], None]:
+    return lambda n: observer("progress", {"n": n})
 
 
 def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:

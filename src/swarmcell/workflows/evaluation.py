@@ -12,6 +12,7 @@ import numpy as np
 
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest
+from swarmcell.workflows.portrait_values import Covariate, Portrait, RoundRow
 
 SCHEMA = 1
 
@@ -211,6 +212,9 @@ class Evaluation:
     caveats: tuple[str, ...]
     settings: Settings
     versions: Mapping[str, str]
+    portrait: Portrait | None = None
+    covariates: tuple[Covariate, ...] = ()
+    history: tuple[RoundRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a number that is not defined is null."""

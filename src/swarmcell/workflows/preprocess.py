@@ -249,7 +249,7 @@ def _assigned(obs: pd.DataFrame, config: PreprocessConfig) -> tuple[pd.DataFrame
         sides[sites == site] = [made.side[str(donor)] for donor in rows[DONOR]]
         notes += [*made.notes, *_lonely(rows, site)]
     obs[SPLIT] = sides
-    for name in schema.LABELS:
+    for name in (*schema.LABELS, *config.columns.covariates):
         if name in obs:
             obs[name] = schema.categories(obs[name])
     obs.index = pd.Index(np.asarray(obs.index, dtype=object), dtype=object)
