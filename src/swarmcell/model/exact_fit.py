@@ -5,11 +5,13 @@ sites add up to the mean class-weighted loss of the pinned sites and its gradien
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from swarmcell.model.classifier import log_softmax, logits
+from swarmcell.cells.batches import Codes, Matrix, is_sparse
 from swarmcell.model.encoding import Array
 from swarmcell.model.exact_rounds import SUM_LAST
 from swarmcell.model.fixed import EXACT_BITS, Floats, to_int64
@@ -34,7 +36,9 @@ def by_class(examples: Examples) -> Array:
     return np.bincount(examples.y[examples.train], minlength=n_classes).astype(np.int64)
 
 
-def published(parameters: Mapping[str, Floats], examples: Examples, swarm_by_class: Array) -> dict[str, Array]:
+def published(
+    parameters: Mapping[str, Floats], examples: Examples, swarm_by_class: Array, *, threads: int = 1
+) -> dict[str, Array]:
     """Return a site's sums in fixed point 2**-40.
 
     Raises
@@ -42,12 +46,12 @@ def published(parameters: Mapping[str, Floats], examples: Examples, swarm_by_cla
     ModelError
         If a sum is not finite or over the bound (a cell's scaled value is absurd).
     """
-    found = sums(parameters, examples, swarm_by_class)
+    found = sums(parameters, examples, swarm_by_class, threads=threads)
     parts = {"bias": found.bias, "loss": np.array([found.loss]), "weight": found.weight}
     return {name: to_int64(a, EXACT_BITS, what=f"the sum {name!r}", last=SUM_LAST) for name, a in parts.items()}
 
 
-def sums(parameters: Mapping[str, Floats], examples: Examples, swarm_by_class: Array) -> Sums:
+def sums(parameters: Mapping[str, Floats], examples: Examples, swarm_by_class: Array, *, threads: int = 1) -> Sums:
     """Return this site's part of the swarm's mean class-weighted loss and of its gradient.
 
     Parameters
@@ -56,20 +60,49 @@ def sums(parameters: Mapping[str, Floats], examples: Examples, swarm_by_class: A
         `bias` of shape `(n_classes,)` and `weight` of shape `(n_classes, n_features)`, for scaled features.
     swarm_by_class
         Training rows of each class at all pinned sites together: their weights are balanced, and their total is 1.
+    threads
+        Chunks of rows computed at a time; their number and order do not depend on it, so neither does a bit.
     """
     weights = class_weights(swarm_by_class) / float(swarm_by_class.sum())
-    n_classes = len(weights)
-    loss, bias = 0.0, np.zeros(n_classes)
-    raw = np.zeros((n_classes, examples.X.shape[1]))
-    for start in range(0, len(examples.train), _CHUNK_ROWS):
-        rows = examples.train[start : start + _CHUNK_ROWS]
-        X, y = examples.X[rows], examples.y[rows]
-        logs = log_softmax(logits(parameters, X, examples.scaling))
-        each = weights[y]
-        loss -= float((each * logs[np.arange(len(y)), y]).sum())
-        slope = np.exp(logs)
-        slope[np.arange(len(y)), y] -= 1.0
-        slope *= each[:, None]
-        bias += slope.sum(axis=0)
-        raw += (X.T @ slope).T
-    return Sums(max(loss, 0.0), bias, (raw - np.outer(bias, examples.scaling.mean)) / examples.scaling.scale)
+    folded = parameters["weight"] / examples.scaling.scale
+    at = (folded.T, parameters["bias"] - folded @ examples.scaling.mean)
+    chunks = _chunks(len(examples.train))
+    loss, bias, raw = 0.0, np.zeros(len(weights)), np.zeros(at[0].shape)
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(chunks), threads):  # a few chunks at a time: their gradients wait in memory
+            work = [pool.submit(_chunk, at, examples, weights, part) for part in chunks[first : first + threads]]
+            for part in work:
+                found = part.result()
+                loss, bias, raw = loss + found[0], bias + found[1], raw + found[2]
+    gradient = (raw.T - np.outer(bias, examples.scaling.mean)) / examples.scaling.scale
+    return Sums(max(loss, 0.0), bias, gradient)
+
+
+def _chunks(n_rows: int) -> list[slice]:
+    return [slice(start, start + _CHUNK_ROWS) for start in range(0, n_rows, _CHUNK_ROWS)]
+
+
+def _chunk(at: tuple[Floats, Floats], examples: Examples, weights: Floats, part: slice) -> tuple[float, Floats, Floats]:
+    """Return loss, slope of the intercepts and of the coefficients of unscaled features, over some training rows."""
+    rows = examples.train[part]
+    X, y = _rows(examples.X, rows), examples.y[rows]
+    slope = X @ at[0] + at[1]
+    each, own = weights[y], np.arange(len(y))
+    slope -= slope.max(axis=1, keepdims=True)
+    right = slope[own, y]
+    np.exp(slope, out=slope)
+    spread = slope.sum(axis=1)
+    loss = float((each * (np.log(spread) - right)).sum())
+    slope *= (each / spread)[:, None]
+    slope[own, y] -= each
+    return loss, slope.sum(axis=0), np.asarray(X.T @ slope)
+
+
+def _rows(X: Matrix, rows: Codes) -> Matrix:
+    """Return some ascending rows in float64; of neighbouring rows of a CSR in memory only the values are copied."""
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    if not is_sparse(X) or last - first != len(rows):
+        return X[rows].astype(np.float64)
+    a, b = int(X.indptr[first]), int(X.indptr[last])
+    parts = (X.data[a:b].astype(np.float64), X.indices[a:b], X.indptr[first : last + 1] - X.indptr[first])
+    return sparse.csr_matrix(parts, shape=(len(rows), X.shape[1]), copy=False)

@@ -5,6 +5,7 @@ is heavy, reads the site's own cells, and may use torch. What a contribution is 
 round) only.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -135,7 +136,7 @@ class Learner:
         score = local_fit.judge(parameters, examples)
         arrays: dict[str, Array] = {}
         if rule.merge == EXACT:
-            arrays = _exact(state, parameters, examples)
+            arrays = _exact(state, parameters, examples, threads=self._threads or len(os.sched_getaffinity(0)))
         elif state.phase == "fit":
             device = local_fit.set_up(threads=self._threads, device=self._device)
             rng = generator(self._seed, state.stage, state.stage_round)
@@ -213,12 +214,12 @@ def describe(state: MergedState) -> dict[str, str | int]:
     return said
 
 
-def _exact(state: MergedState, parameters: dict[str, Floats], examples: Examples) -> dict[str, Array]:
+def _exact(state: MergedState, parameters: dict[str, Floats], examples: Examples, *, threads: int) -> dict[str, Array]:
     """Return a site's class counts, and its sums over them once the sites are pinned."""
     counted = {"by_class": exact_fit.by_class(examples)}
     if not state.pinned:
         return counted
-    return counted | exact_fit.published(parameters, examples, state.arrays["memory.by_class"])
+    return counted | exact_fit.published(parameters, examples, state.arrays["memory.by_class"], threads=threads)
 
 
 def _predicted(state: MergedState, X: Array) -> Array:
