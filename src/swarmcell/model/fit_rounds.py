@@ -8,18 +8,14 @@ a stage is its best block by swarm-wide validation, or the last where no site ha
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from swarmcell.model.classifier import shapes
 from swarmcell.model.contribution import Slot, Update, total_score
-from swarmcell.model.encoding import Array
 from swarmcell.model.exact_rounds import exact_slots, merge_exact
-from swarmcell.model.fixed import weighted_mean
+from swarmcell.model.merges import rules
+from swarmcell.model.merges.averages import Merged
 from swarmcell.model.stages import end_stage, labels, n_inputs, rule_of
 from swarmcell.model.state import MergedState, Score, StageResult
 from swarmcell.model.study import EXACT, Study
-
-_INT32_LAST = (1 << 31) - 1
 
 
 def fit_slots(state: MergedState, study: Study) -> dict[str, Slot]:
@@ -31,7 +27,7 @@ def fit_slots(state: MergedState, study: Study) -> dict[str, Slot]:
         return exact_slots(state, study)
     n_classes = len(labels(study, state.stage))
     wanted = shapes(rule, n_inputs(state, study, state.stage), n_classes)
-    return {name: Slot(bits=32, shape=shape, last=_INT32_LAST) for name, shape in wanted.items()}
+    return rules.slots(rule, wanted)
 
 
 def merge_fit(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedState:
@@ -45,27 +41,12 @@ def merge_fit(state: MergedState, study: Study, updates: Sequence[Update]) -> Me
         return _end(judged, study, updates)
     if state.phase == "validate":
         return _end(judged, study, updates)
-    merged = replace(judged, stage_round=state.stage_round + 1).with_group("now", fedavg(state, updates))
+    combined = rules.combine(rule, Merged(state.group("now"), state.group("memory")), updates)
+    merged = replace(judged, stage_round=state.stage_round + 1).with_group("now", combined.now)
+    merged = merged.with_group("memory", combined.memory)
     if merged.stage_round < rule.rounds_limit:
         return merged
     return replace(merged, phase="validate") if score.n else _end(merged, study, updates)
-
-
-def fedavg(state: MergedState, updates: Sequence[Update]) -> dict[str, Array]:
-    """Return the sites' parameters, each weighted by its training examples; unchanged where nobody has any.
-
-    References
-    ----------
-    McMahan et al. 2017, arXiv:1602.05629, Algorithm 1.
-    """
-    trained = [update for update in updates if update.weight > 0]
-    if not trained:
-        return state.group("now")
-    weights = [update.weight for update in trained]
-    return {
-        name: weighted_mean([update.arrays[name] for update in trained], weights).astype(np.int32)
-        for name in trained[0].arrays
-    }
 
 
 def _keep_best(state: MergedState, score: Score) -> MergedState:

@@ -12,13 +12,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from swarmcell.cells.batches import columns, generator
+from swarmcell.cells.batches import columns
 from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
-from swarmcell.model import calibration_rounds, exact_fit, feature_rounds, fit_rounds, local_fit, sample_features
+from swarmcell.model import (
+    calibration_rounds,
+    exact_fit,
+    feature_rounds,
+    fit_rounds,
+    local_fit,
+    local_rounds,
+    sample_features,
+)
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, Update, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
-from swarmcell.model.fixed import Floats, to_int32
+from swarmcell.model.fixed import Floats
 from swarmcell.model.local_fit import Examples, labelled
 from swarmcell.model.released import CHUNK_ROWS
 from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, rule_of
@@ -139,11 +147,10 @@ class Learner:
             arrays = _exact(state, parameters, examples, threads=self._threads or len(os.sched_getaffinity(0)))
         elif state.phase == "fit":
             device = local_fit.set_up(threads=self._threads, device=self._device)
-            rng = generator(self._seed, state.stage, state.stage_round)
-            fitted = local_fit.fit(parameters, examples, rule, rng=rng, device=device, stop=stop)
-            if fitted is None:
+            found = local_rounds.trained(state, rule, examples, seed=self._seed, device=device, stop=stop)
+            if found is None:
                 return None
-            arrays = {name: to_int32(a, what=f"stage {state.stage!r}: {name!r}") for name, a in fitted.items()}
+            arrays = found
         return Contribution(
             kind="update",
             parameters=encode(Named(stamp(state, weight=len(examples.train)), arrays)),

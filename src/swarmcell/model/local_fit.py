@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from swarmcell.cells.batches import Codes, Matrix, batches
+from swarmcell.cells.batches import Codes, Matrix, batches, dense
 from swarmcell.errors import UsageError
 from swarmcell.model.classifier import NORM_EPSILON, Scaling, log_softmax, logits
 from swarmcell.model.fixed import STATISTICS_BITS, Floats
@@ -74,11 +74,18 @@ def fit(
     rng: np.random.Generator,
     device: str,
     stop: threading.Event,
+    correction: Mapping[str, Floats] | None = None,
 ) -> dict[str, Floats] | None:
-    """Return the parameters after `rule.epochs_per_round` epochs of Adam; `None` if `stop` was set meanwhile.
+    """Return the parameters after `rule.epochs_per_round` epochs; `None` if `stop` was set meanwhile.
 
     The loss is the mean over cells of the class-weighted negative log-likelihood, so that averaging sites by their
-    cells follows the pooled loss, plus `l2 / 2` times the squared coefficients.
+    cells follows the pooled loss, plus `l2 / 2` times the squared coefficients (for `fedprox` also `proximal / 2` times
+    the squared distance to the start). Adam, or plain gradient descent where the merge counts or corrects steps.
+
+    Parameters
+    ----------
+    correction
+        Added to each gradient (`scaffold`).
 
     References
     ----------
@@ -90,7 +97,9 @@ def fit(
     parameters = {n: torch.tensor(a, dtype=torch.float32, device=place, requires_grad=True) for n, a in start.items()}
     layer = _First(examples.scaling, place)
     class_weights = torch.tensor(examples.class_weights, dtype=torch.float32, device=place)
-    optimiser = torch.optim.Adam(list(parameters.values()), lr=rule.learning_rate)
+    optimiser = _optimiser(list(parameters.values()), rule)
+    origin = {name: p.detach().clone() for name, p in parameters.items()}
+    added = {n: torch.tensor(a, dtype=torch.float32, device=place) for n, a in (correction or {}).items()}
     for _ in range(rule.epochs_per_round):
         for batch in batches(examples.X, examples.train, n_rows=rule.batch_rows, rng=rng):
             if stop.is_set():
@@ -98,11 +107,58 @@ def fit(
             y = torch.from_numpy(examples.y[batch.rows]).to(place)
             outputs = _forward(parameters, torch.from_numpy(batch.X).to(place), layer)
             losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
-            penalty = sum(parameters[n].square().sum() for n in ("hidden_weight", "weight") if n in parameters)
+            loss = losses.mean() + rule.l2 / 2 * _squares(parameters)
+            if rule.merge == "fedprox":
+                loss = loss + rule.proximal / 2 * sum((p - origin[n]).square().sum() for n, p in parameters.items())
             optimiser.zero_grad()
-            torch.autograd.backward(losses.mean() + rule.l2 / 2 * penalty)
+            torch.autograd.backward(loss)
+            for name, more in added.items():
+                _left_by_backward(parameters[name]).add_(more)
             optimiser.step()
     return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in parameters.items()}
+
+
+def gradient(at: Mapping[str, Floats], examples: Examples, rule: FitRule, *, device: str) -> dict[str, Floats]:
+    """Return the gradient of a site's whole loss at parameters; zero where it has no training rows."""
+    import torch  # noqa: PLC0415
+
+    place = torch.device(device)
+    parameters = {n: torch.tensor(a, dtype=torch.float32, device=place, requires_grad=True) for n, a in at.items()}
+    layer = _First(examples.scaling, place)
+    class_weights = torch.tensor(examples.class_weights, dtype=torch.float32, device=place)
+    total = {name: np.zeros(array.shape) for name, array in at.items()}
+    for start in range(0, len(examples.train), _CHUNK_ROWS):
+        rows = examples.train[start : start + _CHUNK_ROWS]
+        y = torch.from_numpy(examples.y[rows]).to(place)
+        outputs = _forward(parameters, torch.from_numpy(dense(examples.X, rows)).to(place), layer)
+        losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
+        share = len(rows) / len(examples.train)
+        found = torch.autograd.grad(losses.mean() + rule.l2 / 2 * _squares(parameters), list(parameters.values()))
+        for name, part in zip(parameters, found, strict=True):
+            total[name] += share * part.cpu().numpy().astype(np.float64)
+    return total
+
+
+def _optimiser(parameters: "list[torch.Tensor]", rule: FitRule) -> "torch.optim.Optimizer":
+    import torch  # noqa: PLC0415
+
+    if rule.merge in ("scaffold", "fednova"):
+        return torch.optim.SGD(parameters, lr=rule.learning_rate)
+    return torch.optim.Adam(parameters, lr=rule.learning_rate)
+
+
+def _squares(parameters: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+    import torch  # noqa: PLC0415
+
+    return torch.stack([parameters[n].square().sum() for n in ("hidden_weight", "weight") if n in parameters]).sum()
+
+
+def _left_by_backward(parameter: "torch.Tensor") -> "torch.Tensor":
+    """Return the gradient that a backward pass left at a parameter."""
+    if parameter.grad is None:
+        msg = "no backward pass was run"
+        raise AssertionError(msg)
+    return parameter.grad
 
 
 class _First:

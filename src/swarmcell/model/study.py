@@ -11,7 +11,18 @@ from hashlib import sha256
 from typing import Any, Literal
 
 StageName = Literal["features", "cell", "patient"]
-MergeName = Literal["exact-sum", "fedavg"]
+MergeName = Literal[
+    "exact-sum",
+    "fedavg",
+    "fedprox",
+    "scaffold",
+    "fednova",
+    "fedadam",
+    "median",
+    "trimmed-mean",
+    "multi-krum",
+    "geometric-median",
+]
 EXACT: MergeName = "exact-sum"
 _STRICT = {"extra": "forbid"}
 
@@ -47,6 +58,9 @@ class FitRule:
     learning_rate: float = 0.01
     l2: float = 1e-4  # weight decay on the coefficients, never on the intercept
     tolerance: float = 2e-9  # `exact-sum` ends at this largest slope; measured: probabilities then move by under 1e-6
+    proximal: float = 0.01  # `fedprox`: pull towards the round's start; Li et al. try 0.001 to 1
+    server_rate: float = 0.03  # `fedadam`: length of its step; measured
+    hostile: int = 1  # `trimmed-mean`, `multi-krum`: sites to withstand
     rounds_max: int = 0  # 0: 600 for `exact-sum`, 20 for the others
     patience_rounds: int = 5  # rounds without a better swarm-wide validation loss before the stage ends
 

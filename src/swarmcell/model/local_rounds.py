@@ -1,0 +1,54 @@
+"""What a site publishes in a round of averaging: its parameters after local training, and what the merge needs."""
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from swarmcell.cells.batches import generator
+from swarmcell.model import local_fit
+from swarmcell.model.classifier import to_floats
+from swarmcell.model.encoding import Array
+from swarmcell.model.fixed import Floats, to_int32
+from swarmcell.model.local_fit import Examples
+from swarmcell.model.merges.averages import CONTROL, STEPS
+from swarmcell.model.state import MergedState
+from swarmcell.model.study import FitRule
+
+
+def trained(
+    state: MergedState, rule: FitRule, examples: Examples, *, seed: int, device: str, stop: threading.Event
+) -> dict[str, Array] | None:
+    """Return a site's arrays for this round, fixed point; `None` if `stop` was set meanwhile.
+
+    Raises
+    ------
+    ModelError
+        If the local fit diverges.
+    """
+    start = to_floats(state.group("now"))
+    memory = state.group("memory")
+    rng = generator(seed, state.stage, state.stage_round)
+    correction = _correction(memory, rule, examples, device) if rule.merge == "scaffold" else None
+    fitted = local_fit.fit(start, examples, rule, rng=rng, device=device, stop=stop, correction=correction)
+    if fitted is None:
+        return None
+    if rule.merge == "scaffold":
+        here = local_fit.gradient(start, examples, rule, device=device)
+        fitted |= {CONTROL + name: array for name, array in here.items()}
+    arrays: dict[str, Array] = {n: to_int32(a, what=f"stage {state.stage!r}: {n!r}") for n, a in fitted.items()}
+    if rule.merge == "fednova":
+        arrays[STEPS] = np.array([rule.epochs_per_round * -(-len(examples.train) // rule.batch_rows)], np.int64)
+    return arrays
+
+
+def _correction(
+    memory: Mapping[str, Array], rule: FitRule, examples: Examples, device: str
+) -> dict[str, Floats] | None:
+    """Return the swarm's gradient minus this site's, both where the last round started; `None` in the first round."""
+    at = {name.removeprefix("at."): array for name, array in memory.items() if name.startswith("at.")}
+    if not at:
+        return None
+    own = local_fit.gradient(to_floats(at), examples, rule, device=device)
+    swarm = to_floats({name: memory[CONTROL + name] for name in at})
+    return {name: swarm[name] - own[name] for name in at}

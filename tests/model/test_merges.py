@@ -1,0 +1,230 @@
+"""Facts about merges: equal to plain references, the same bits in any order, and what a single site can do to them."""
+
+import threading
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from exact_cells import N_CELLS, N_TYPES, STUDY, learn, pool, split
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.stats import trim_mean
+
+from swarmcell.model.contribution import Update
+from swarmcell.model.fixed import EXACT_BITS, to_float
+from swarmcell.model.merges import averages, robust, rules
+from swarmcell.model.merges.averages import Merged
+from swarmcell.model.state import Score, from_bytes
+from swarmcell.model.study import FitRule
+
+NONE = Score(n=0, correct=0, nll=0)
+START = {"bias": np.arange(3, dtype=np.int32) << 20, "weight": np.ones((3, 2), np.int32) << 21}
+X, Y = pool()
+
+
+def update(weight, seed, *, spread=1 << 20, steps=4):
+    rng = np.random.default_rng(seed)
+    arrays = {n: (a + rng.integers(-spread, spread, a.shape)).astype(np.int32) for n, a in START.items()}
+    arrays |= {f"control.{n}": rng.integers(-spread, spread, a.shape).astype(np.int32) for n, a in START.items()}
+    arrays["steps"] = np.array([steps])
+    return Update(weight=weight, n_cells=weight, n_donors=1, score=NONE, arrays=arrays)
+
+
+SITES = [update(10, 1, steps=3), update(40, 2, steps=9), update(25, 3, steps=6), update(5, 4, steps=1)]
+
+
+def stacked(name, updates=SITES):
+    return np.stack([u.arrays[name].astype(np.float64) for u in updates])
+
+
+def merged(rule, updates=SITES, before=None):
+    return rules.combine(rule, before or Merged(START), updates)
+
+
+def test_fednova_is_its_formula():
+    found = merged(FitRule(merge="fednova")).now
+    p, tau = np.array([10, 40, 25, 5]) / 80, np.array([3, 9, 6, 1])
+    for name, start in START.items():
+        steps = np.tensordot(p / tau, start - stacked(name), 1)
+        np.testing.assert_allclose(found[name], start - (p @ tau) * steps, atol=1)
+
+
+def test_fednova_with_equal_steps_is_the_weighted_mean():
+    same = [replace(u, arrays=u.arrays | {"steps": np.array([7])}) for u in SITES]
+    nova, average = merged(FitRule(merge="fednova"), same).now, merged(FitRule(merge="fedavg"), same).now
+    assert all(np.abs(nova[n].astype(int) - average[n]).max() <= 1 for n in START)
+
+
+def test_fedadam_is_adam_of_the_mean_change():
+    rule, now = FitRule(merge="fedadam", server_rate=0.1), Merged(START)
+    weights = np.array([10, 40, 25, 5]) / 80
+    x, m, v = START["weight"] * 2.0**-22, 0.0, 0.0
+    for _ in range(5):
+        now = merged(rule, SITES, now)
+        change = np.tensordot(weights, stacked("weight"), 1) * 2.0**-22 - x
+        m, v = 0.9 * m + 0.1 * change, 0.99 * v + 0.01 * change**2
+        x = x + 0.1 * m / (np.sqrt(v) + 1e-3)
+    np.testing.assert_allclose(now.now["weight"] * 2.0**-22, x, atol=1e-5)
+    np.testing.assert_allclose(to_float(now.memory["first.weight"], EXACT_BITS), m, atol=1e-6)
+
+
+def test_scaffold_is_algorithm_1_with_full_batches():
+    rule = FitRule(merge="scaffold", learning_rate=0.3, epochs_per_round=2, batch_rows=10_000, rounds_max=6, l2=1e-2)
+    study = replace(STUDY, cell=rule)
+    learners = split(X, Y, [int(y >= 2) for y in Y], study)
+    state = learn(study, learners)
+    np.testing.assert_allclose(
+        state.arrays["cell.weight"] * 2.0**-22, reference_scaffold(rule, [Y < 2, Y >= 2]), atol=2e-4
+    )
+
+
+def reference_scaffold(rule, masks):
+    dense = X.toarray().astype(float)
+    rows = np.c_[np.ones(N_CELLS), (dense - dense.mean(0)) / dense.std(0)]
+    weight = N_CELLS / (N_TYPES * np.bincount(Y))
+
+    def gradient(at, mask):
+        logits = rows[mask] @ at.T
+        slope = np.exp(logits - logits.max(1, keepdims=True))
+        slope /= slope.sum(1, keepdims=True)
+        slope[np.arange(mask.sum()), Y[mask]] -= 1
+        penalty = rule.l2 * np.c_[np.zeros(len(at)), at[:, 1:]]
+        return (slope * weight[Y[mask], None]).T @ rows[mask] / mask.sum() + penalty
+
+    x, controls, control = np.zeros((N_TYPES, rows.shape[1])), [0.0, 0.0], 0.0
+    for _ in range(rule.rounds_max):
+        ends, fresh = [], []
+        for mask, own in zip(masks, controls, strict=True):
+            y = x.copy()
+            for _ in range(rule.epochs_per_round):
+                y -= rule.learning_rate * (gradient(y, mask) - own + control)
+            ends.append(y)
+            fresh.append(gradient(x, mask))
+        share = np.array([mask.mean() for mask in masks])
+        x, controls, control = np.tensordot(share, ends, 1), fresh, np.tensordot(share, fresh, 1)
+    return x[:, 1:]
+
+
+def test_the_median_is_numpys():
+    for sites in (SITES, SITES[:3]):
+        found = merged(FitRule(merge="median"), sites).now
+        for name in START:
+            assert np.abs(found[name] - np.median(stacked(name, sites), axis=0)).max() <= 0.5
+
+
+def test_the_trimmed_mean_is_scipys():
+    sites = [update(1, seed) for seed in range(7)]
+    found = merged(FitRule(merge="trimmed-mean", hostile=2), sites).now
+    for name in START:
+        assert np.abs(found[name] - trim_mean(stacked(name, sites), 2 / 7, axis=0)).max() <= 0.5
+
+
+def test_the_geometric_median_has_the_least_sum_of_distances():
+    vectors = np.stack([np.r_[u.arrays["bias"], u.arrays["weight"].ravel()] for u in SITES]) * 2.0**-22
+
+    def distances(at):
+        return np.sqrt(((vectors - at) ** 2).sum(1)).sum()
+
+    found = merged(FitRule(merge="geometric-median")).now
+    at = np.r_[found["bias"], found["weight"].ravel()] * 2.0**-22
+    assert distances(at) <= minimize(distances, vectors.mean(0), tol=1e-12).fun * (1 + 1e-6)
+
+
+def test_multi_krum_keeps_those_who_lie_together():
+    near = [update(1, seed, spread=1 << 10) for seed in range(4)]
+    far = update(1000, 9, spread=1 << 28)
+    assert_equal(merged(FitRule(merge="multi-krum"), [far, *near]).now, merged(FitRule(merge="fedavg"), near).now)
+
+
+@pytest.mark.parametrize("name", ["median", "trimmed-mean", "multi-krum", "geometric-median"])
+def test_one_hostile_site_of_five_cannot_move_a_robust_merge_beyond_the_honest(name):
+    honest = [update(10, seed) for seed in range(4)]
+    for liar in (update(1 << 30, 9, spread=(1 << 31) - (1 << 23)), update(1, 9, spread=1 << 27)):
+        found = merged(FitRule(merge=name), [*honest, liar]).now["weight"]
+        others = stacked("weight", honest)
+        room = 1 << 19 if name == "geometric-median" else 0
+        assert np.all(found >= others.min(0) - room)
+        assert np.all(found <= others.max(0) + room)
+
+
+def test_an_average_is_moved_at_will_by_one_site():
+    liar = update(1 << 30, 9, spread=1 << 28)
+    found = merged(FitRule(merge="fedavg"), [*SITES, liar]).now
+    assert np.abs(found["weight"] - liar.arrays["weight"]).max() < 100
+
+
+@pytest.mark.parametrize("name", sorted(rules.RULES))
+def test_where_nobody_trained_nothing_changes(name):
+    idle = [replace(u, weight=0) for u in SITES]
+    before = Merged(START, {"first.bias": np.ones(3, np.int64)})
+    assert rules.combine(FitRule(merge=name), before, idle) == before
+
+
+@pytest.mark.parametrize("name", sorted(rules.RULES))
+def test_any_integers_can_be_merged(name):
+    last = (1 << 31) - 1
+    extreme = [
+        Update(
+            weight=1 << 40,
+            n_cells=1 << 40,
+            n_donors=1,
+            score=NONE,
+            arrays={n: np.full_like(a, sign * last) for n, a in u.arrays.items() if n != "steps"}
+            | {"steps": np.array([steps])},
+        )
+        for u, sign, steps in zip(SITES, (1, -1, 1, 1), (0, averages.STEPS_LAST, 1, 1), strict=True)
+    ]
+    for _ in range(3):
+        found = merged(FitRule(merge=name, server_rate=1e3), extreme)
+        assert all(np.abs(a.astype(np.int64)).max() <= last for a in found.now.values())
+
+
+@pytest.mark.parametrize("name", sorted(rules.RULES))
+def test_bits_are_the_same_in_any_order_of_the_sites(name):
+    rule = FitRule(merge=name, rounds_max=3, batch_rows=64)
+    study = replace(STUDY, cell=rule)
+    learners = split(X, Y, [i % 3 for i in range(N_CELLS)], study)
+    first = next(iter(learners.values()))
+    raw, stop = first.start(), threading.Event()
+    while not from_bytes(raw).finished:
+        parts = [replace(learner.contribute(raw, stop), author=author) for author, learner in learners.items()]
+        states = {first.merge(raw, order).state for order in permutations(parts)}
+        assert len(states) == 1
+        raw = states.pop()
+    assert not from_bytes(raw).group("memory")
+
+
+def test_what_a_rule_remembers_is_part_of_the_digest():
+    for name, kept in (("fedadam", "memory.second.weight"), ("scaffold", "memory.control.weight")):
+        study = replace(STUDY, cell=FitRule(merge=name, rounds_max=3))
+        (learner,) = split(X, Y, [0] * N_CELLS, study).values()
+        raw, stop = learner.start(), threading.Event()
+        for _ in range(2):
+            raw = learner.merge(raw, [learner.contribute(raw, stop)]).state
+        assert kept in from_bytes(raw).arrays
+
+
+def test_fedprox_holds_the_sites_back():
+    moved = {}
+    for pull in (0.0, 10.0):
+        study = replace(STUDY, cell=FitRule(merge="fedprox", proximal=pull, rounds_max=1, epochs_per_round=5))
+        state = learn(study, split(X, Y, [i % 2 for i in range(N_CELLS)], study))
+        moved[pull] = np.abs(state.arrays["cell.weight"]).sum()
+    assert moved[10.0] < moved[0.0] / 2
+
+
+@given(st.integers(1, 9), st.integers(0, 5), st.integers(0, 2**32))
+def test_trimming_never_leaves_nothing(n_sites, hostile, seed):
+    sites = [update(1, seed + i) for i in range(n_sites)]
+    for rule in (robust.trimmed_mean, robust.multi_krum):
+        found = rule(FitRule(hostile=hostile), Merged(START), sites).now["bias"]
+        others = stacked("bias", sites)
+        assert np.all((found >= others.min(0)) & (found <= others.max(0)))
+
+
+def assert_equal(left, right):
+    assert sorted(left) == sorted(right)
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name])
