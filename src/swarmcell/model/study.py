@@ -81,6 +81,46 @@ class Floors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StrataRule:
+    """How strata of patients are looked for (`swarmcell stratify`).
+
+    Attributes
+    ----------
+    cell_model
+        Digest of the model whose cell types are counted; empty: the labels of `cell_types`, or no composition at all.
+    k_max
+        Largest number of strata that is tried.
+    starts, resamples, nulls
+        Starts of k-means, resamples of donors, and null twins.
+    n_genes
+        Pseudobulk features kept, those that vary most over samples (RNA).
+    components_max, variance_share
+        As few components as hold this share of the variance, at most so many.
+    permutations
+        Of the tests of association.
+    centre_sites
+        Take each site's mean away before strata are looked for: against shifts between sites, at the price of every
+        true difference between their patients.
+    covariates
+        Name -> its categories, in order; none for a number.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    cell_model: str = ""
+    k_max: int = 6
+    starts: int = 20
+    resamples: int = 20
+    nulls: int = 39  # the smallest p is then 0.025
+    n_genes: int = 500  # as DESeq2's plotPCA
+    components_max: int = 10
+    variance_share: float = 0.8
+    permutations: int = 999
+    centre_sites: bool = False
+    covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """The rules of one study. `cell_types` and `conditions` are the label vocabularies, in order."""
 
@@ -97,6 +137,7 @@ class Study:
     patient: FitRule = field(default_factory=lambda: FitRule(epochs_per_round=20, batch_rows=64, l2=1e-2))
     floors: Floors = field(default_factory=Floors)
     seed: int = 0
+    strata: StrataRule | None = None  # set: this is a study of strata, not of classifiers
 
 
 def rules_digest(study: Study) -> str:
@@ -116,6 +157,9 @@ def from_plain(fields: Mapping[str, Any]) -> Study:
     rest["features"] = FeatureRule(**rest["features"])
     rest["cell"], rest["patient"] = FitRule(**rest["cell"]), FitRule(**rest["patient"])
     rest["floors"] = Floors(**rest["floors"])
+    if (strata := rest.get("strata")) is not None:
+        covariates = {name: tuple(categories) for name, categories in strata["covariates"].items()}
+        rest["strata"] = StrataRule(**{**strata, "covariates": covariates})
     for name in ("stages", "cell_types", "conditions"):
         rest[name] = tuple(rest[name])
     return Study(**rest)

@@ -1,0 +1,175 @@
+"""Lloyd's k-means over sites: every site sums its own samples by nearest centre, and the sums alone move the centres.
+
+Rules: many runs go side by side (numbers of strata, starts, resampled donors, null twins), so that a whole study
+takes as many rounds as its slowest run. Coordinates and centres are multiples of 2**-24; distances are elementwise
+float64; sums, counts and the choice of the best start are exact integers. The result is that of Lloyd's algorithm on
+the pooled samples, for any partition of them into sites.
+
+References
+----------
+Lloyd 1982, IEEE Trans Inf Theory 28:129. John et al. 2020, Sci Rep 10:1816 (null twins that keep the components'
+variances).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmcell.model.fixed import STATISTICS_BITS, Floats, Integers
+from swarmcell.model.strata.draws import is_drawn, normals
+
+DRAWN_SHARE = 0.8  # of the donors in a resample; chosen, as in consensus clustering (Monti et al. 2003)
+COORDINATE_MAX = 64.0  # in standard deviations of a block of features
+_ONE = float(1 << STATISTICS_BITS)
+_SPREAD = (1.0, 1.0, 1.6)  # of the starts, in turn, in standard deviations of the components; chosen
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: which rows it clusters, into how many strata, from which start.
+
+    `kind` is `real`, `resample` or `null`; `number` counts the resamples and the null twins.
+    """
+
+    kind: str
+    number: int
+    k: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a study, in order; those of one kind, number and k lie side by side."""
+
+    runs: tuple[Run, ...]
+    k_max: int
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """Numbers of strata that are tried, ascending."""
+        return tuple(sorted({run.k for run in self.runs}))
+
+    def starts(self, kind: str, number: int, k: int) -> list[int]:
+        """Return the places of the runs that differ by their start only."""
+        return [place for place, run in enumerate(self.runs) if (run.kind, run.number, run.k) == (kind, number, k)]
+
+
+def plan(*, k_max: int, starts: int, resamples: int, nulls: int) -> Plan:
+    """Return the runs of 2 to `k_max` strata; resamples and null twins have a quarter of the starts, two at least."""
+    fewer = max(2, starts // 4)
+    groups = [("real", 0, starts), *(("resample", b, fewer) for b in range(resamples))]
+    groups += [("null", b, fewer) for b in range(nulls)]
+    ks = range(2, k_max + 1)
+    return Plan(tuple(Run(kind, b, k, s) for kind, b, n in groups for k in ks for s in range(n)), k_max)
+
+
+def first_centres(runs: Plan, spread: Floats, seed: int) -> Integers:
+    """Return where every run starts: normal numbers as wide as the components, shape `(n_runs, k_max, n_components)`.
+
+    Parameters
+    ----------
+    spread
+        Standard deviation along each component, the same at every site.
+    """
+    n_dims = len(spread)
+    centres = np.zeros((len(runs.runs), runs.k_max, n_dims), np.int64)
+    for place, run in enumerate(runs.runs):
+        drawn = normals(f"start/{seed}/{run.kind}/{run.number}/{run.k}/{run.start}", run.k * n_dims)
+        wide = drawn.reshape(run.k, n_dims) * spread * _SPREAD[run.start % len(_SPREAD)]
+        centres[place, : run.k] = np.rint(wide * _ONE).astype(np.int64)
+    return centres
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A site's samples in the agreed space, with what keys their draws.
+
+    Attributes
+    ----------
+    coordinates
+        Fixed point 2**-24, shape `(n_samples, n_components)`.
+    samples, donors
+        A name of each sample and its donor that no other sample or donor bears (`site/donor/sample`, `site/donor`).
+    """
+
+    coordinates: Integers
+    samples: tuple[str, ...]
+    donors: tuple[str, ...]
+
+
+def rows_of(coordinates: Floats, samples: Sequence[str], donors: Sequence[str]) -> Rows:
+    """Return samples in fixed point."""
+    cut = np.clip(coordinates, -COORDINATE_MAX, COORDINATE_MAX)
+    return Rows(np.rint(cut * _ONE).astype(np.int64), tuple(samples), tuple(donors))
+
+
+def clustered(rows: Rows, kind: str, number: int, spread: Floats, seed: int) -> Integers:
+    """Return the coordinates that runs of a kind cluster: all rows, those of drawn donors, or each row's null twin."""
+    if kind == "resample":
+        drawn = [is_drawn(f"donor/{seed}/{number}/{donor}", DRAWN_SHARE) for donor in rows.donors]
+        return np.asarray(rows.coordinates[np.array(drawn, bool)], np.int64)
+    if kind == "null":
+        twins = [normals(f"twin/{seed}/{number}/{sample}", len(spread)) for sample in rows.samples]
+        wide = np.array(twins).reshape(len(rows.samples), len(spread)) * spread
+        return rows_of(wide, rows.samples, rows.donors).coordinates
+    return rows.coordinates
+
+
+def nearest(coordinates: Integers, centres: Integers) -> npt.NDArray[np.int64]:
+    """Return each row's nearest centre, the first of equals, shape `(n_runs, n_rows)`.
+
+    Parameters
+    ----------
+    centres
+        Shape `(n_runs, k, n_components)`: runs of one k.
+    """
+    n_runs, k, n_dims = centres.shape
+    x, c = coordinates.astype(np.float64) / _ONE, centres.reshape(n_runs * k, n_dims).astype(np.float64) / _ONE
+    distance = np.zeros((len(x), n_runs * k))
+    for dim in range(n_dims):  # elementwise, for the same bits in any company
+        step = x[:, dim, None] - c[None, :, dim]
+        distance += step * step
+    found: npt.NDArray[np.int64] = distance.reshape(len(x), n_runs, k).argmin(axis=2).T
+    return found
+
+
+def sums(coordinates: Integers, labels: npt.NDArray[np.int64], k: int) -> tuple[Integers, Integers]:
+    """Return per run and stratum the sum of coordinates and the count.
+
+    Returns
+    -------
+    total, count
+        Shapes `(n_runs, k, n_components)` and `(n_runs, k)`.
+    """
+    n_runs = len(labels)
+    member = (labels[:, None, :] == np.arange(k)[None, :, None]).astype(np.float64).reshape(n_runs * k, -1)
+    total = member @ coordinates.astype(np.float64)  # integers below 2**53 all along: exact
+    shape = (n_runs, k, coordinates.shape[1])
+    count = member.sum(axis=1).reshape(n_runs, k)
+    return np.asarray(total.reshape(shape), np.int64), np.asarray(count, np.int64)
+
+
+def moved(centres: Integers, total: Integers, count: Integers) -> Integers:
+    """Return the means, rounded to 2**-24; a centre without a sample stays where it is."""
+    n = np.maximum(count, 1)[..., None]
+    mean = (2 * total + n) // (2 * n)
+    return np.asarray(np.where(count[..., None] > 0, mean, centres), np.int64)
+
+
+def within(squares: int, total: Integers, count: Integers) -> Fraction:
+    """Return the sum of squares within strata, exactly, in 2**-48: all squares less those of the means.
+
+    Parameters
+    ----------
+    squares
+        Sum of all squared coordinates of the rows.
+    total, count
+        Sums over all sites, shape `(k, n_components)` and `(k,)`.
+    """
+    between = sum(
+        (Fraction(sum(int(v) ** 2 for v in row), int(n)) for row, n in zip(total, count, strict=True) if n), Fraction(0)
+    )
+    return Fraction(squares) - between

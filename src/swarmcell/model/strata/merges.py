@@ -1,0 +1,278 @@
+"""The merges of strata, phase by phase: pure functions of a state and of the sites' sums, the same bits everywhere."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from swarmcell.errors import MergeError
+from swarmcell.model.encoding import Array
+from swarmcell.model.fixed import STATISTICS_BITS, Integers
+from swarmcell.model.moments import mean_and_scale, variance_numerator
+from swarmcell.model.strata import components, describe, judge, kmeans
+from swarmcell.model.strata.kmeans import Plan
+from swarmcell.model.strata.state import StrataState
+from swarmcell.model.strata.table import blocks_of
+from swarmcell.model.study import StrataRule, Study
+
+ITERATIONS_MAX = 60  # of Lloyd's; what has not settled then is taken as it is
+SAMPLES_PER_STRATUM = 3
+DONORS_TOTAL_MIN = 3
+_ONE = 1 << STATISTICS_BITS
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A site's sums that passed the screening."""
+
+    site: str
+    n_cells: int
+    n_donors: int
+    arrays: Mapping[str, Array]
+
+
+def advance(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+    """Return the next state; with no sums at all the round is done again."""
+    onward = replace(state, round=state.round + 1)
+    if not parts:
+        return onward
+    if state.phase == "features":
+        return _features(onward, study, rule, parts)
+    if state.phase == "products":
+        return _products(onward, study, rule, parts)
+    if state.phase == "cluster":
+        return _cluster(onward, rule, parts)
+    if state.phase == "agreement":
+        return _agreement(onward, study, rule, parts)
+    return _describe(onward, study, rule, parts)
+
+
+def plan_of(rule: StrataRule, state: StrataState) -> Plan:
+    """Return the runs of k-means: no more strata than the samples allow."""
+    k_max = max(2, min(rule.k_max, state.n_samples // SAMPLES_PER_STRATUM))
+    return kmeans.plan(k_max=k_max, starts=rule.starts, resamples=rule.resamples, nulls=rule.nulls)
+
+
+def donors_min(study: Study) -> int:
+    """Return the least donors of a stratum."""
+    return max(judge.DONORS_MIN, study.floors.donors)
+
+
+def _add(parts: Sequence[Sums], name: str) -> Array:
+    total = np.zeros(parts[0].arrays[name].shape, object)
+    for part in parts:
+        total = total + part.arrays[name].astype(object)
+    return total
+
+
+def _whole(total: Array, what: str) -> Integers:
+    if total.size and max(abs(int(total.max())), abs(int(total.min()))) >= 1 << 62:
+        msg = f"the sum of {what} over all sites does not fit 64 bits"
+        raise MergeError(msg)
+    return total.astype(np.int64)
+
+
+def _failed(state: StrataState, words: str) -> StrataState:
+    return replace(state, phase="done", failure=words, arrays={})
+
+
+def _features(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+    n = int(_add(parts, "n")[0])
+    known = replace(
+        state,
+        n_samples=n,
+        n_donors=sum(part.n_donors for part in parts),
+        n_cells=sum(part.n_cells for part in parts),
+        sites=tuple(part.site for part in parts),
+    )
+    if n < 2 * SAMPLES_PER_STRATUM or known.n_donors < DONORS_TOTAL_MIN:
+        words = (
+            f"{n} samples of {known.n_donors} donors in all; strata need at least {2 * SAMPLES_PER_STRATUM} samples of "
+            f"{DONORS_TOTAL_MIN} donors. Add donors, or join with other sites."
+        )
+        return _failed(known, words)
+    first, second = _add(parts, "x"), _add(parts, "xx")
+    spread = [variance_numerator(n, int(a), int(b)) for a, b in zip(first, second, strict=True)]
+    kept, scale = _kept(study, rule, spread, n, len(first))
+    if len(kept) > components.WIDTH_MAX:
+        words = f"{len(kept)} features of a sample; at most {components.WIDTH_MAX}. Choose fewer markers (a universe)."
+        return _failed(known, words)
+    mean, _ = mean_and_scale(n, first[kept], second[kept])
+    arrays: dict[str, Array] = {"kept": kept.astype(np.int32), "mean": mean, "scale": scale}
+    share = _site_share(parts, kept, scale, first, spread, n)
+    return replace(known, phase="products", site_share=share, arrays=arrays)
+
+
+def _kept(study: Study, rule: StrataRule, spread: list[int], n: int, n_features: int) -> tuple[Integers, Integers]:
+    """Return the kept features, and of each the standard deviation of its whole block, fixed point 2**-24."""
+    wide = n_features - len(study.cell_types)
+    n_ids = wide // 7 if study.modality == "cytometry" else wide
+    start = 0
+    kept: list[int] = []
+    scales: list[int] = []
+    for block in blocks_of(study.modality, study.cell_types, [""] * n_ids):
+        places = list(range(start, start + block.width))
+        start += block.width
+        if study.modality == "rna" and block.kind == "mean" and block.width > rule.n_genes:
+            places = sorted(sorted(places, key=lambda i: (-spread[i], i))[: rule.n_genes])
+        total = math.isqrt(sum(spread[i] for i in places) // (n * n))
+        kept += places
+        scales += [total if total > 1 else _ONE] * len(places)
+    return np.array(kept, np.int64), np.array(scales, np.int64)
+
+
+def _site_share(parts: Sequence[Sums], kept: Integers, scale: Integers, first: Array, spread: list[int], n: int) -> int:
+    """Return the share of the scaled features' squares that lies between sites, fixed point 2**-24."""
+    between, whole = Fraction(0), Fraction(0)
+    for place, width in zip(kept.tolist(), scale.tolist(), strict=True):
+        means = sum(
+            (Fraction(int(p.arrays["x"][place]) ** 2, max(int(p.arrays["n"][0]), 1)) for p in parts), Fraction(0)
+        )
+        unit = width * width
+        between += (means - Fraction(int(first[place]) ** 2, n)) / unit
+        whole += Fraction(spread[place], n * unit)
+    return int(between / whole * _ONE) if whole > 0 else 0
+
+
+def _products(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+    width = len(state.arrays["kept"])
+    try:
+        found = components.decompose(
+            _add(parts, "products"), state.n_samples, width, n_max=rule.components_max, share=rule.variance_share
+        )
+    except MergeError as error:
+        return _failed(state, f"no strata: {error}.")
+    spread = np.maximum(np.rint(np.sqrt(found.variance) * _ONE), 1).astype(np.int64)
+    plan = plan_of(rule, state)
+    centres = kmeans.first_centres(plan, spread / float(_ONE), study.seed)
+    arrays: dict[str, Array] = {
+        **state.arrays,
+        "vectors": found.vectors,
+        "spread": spread,
+        "held": np.array([int(math.fsum(found.variance.tolist()) / found.total * _ONE)], np.int64),
+        "centres": centres,
+        "settled": np.zeros(len(centres), np.int32),
+        "total": np.zeros(centres.shape, np.int64),
+        "count": np.zeros(centres.shape[:2], np.int64),
+    }
+    return replace(state, phase="cluster", arrays=arrays)
+
+
+def _cluster(state: StrataState, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+    arrays = {name: array.copy() for name, array in state.arrays.items()}
+    active = np.flatnonzero(arrays["settled"] == 0)
+    total, count = _whole(_add(parts, "total"), "coordinates"), _whole(_add(parts, "count"), "samples")
+    onward = kmeans.moved(arrays["centres"][active], total, count)
+    arrays["settled"][active] = (onward == arrays["centres"][active]).all(axis=(1, 2))
+    arrays["centres"][active], arrays["total"][active], arrays["count"][active] = onward, total, count
+    if state.iteration == 0:
+        arrays |= {name: _whole(_add(parts, name), name) for name in _SQUARES}
+    state = replace(state, iteration=state.iteration + 1, arrays=arrays)
+    if not arrays["settled"].all() and state.iteration < ITERATIONS_MAX:
+        return state
+    return _best(state, rule)
+
+
+_SQUARES = ("first", "number", "squares_high", "squares_mixed", "squares_low")
+
+
+def _best(state: StrataState, rule: StrataRule) -> StrataState:
+    """Keep the tightest start of each run: exact fractions, the first of equals."""
+    plan, arrays = plan_of(rule, state), dict(state.arrays)
+    places = {("real", 0): 0}
+    places |= {("resample", b): 1 + b for b in range(rule.resamples)}
+    places |= {("null", b): 1 + rule.resamples + b for b in range(rule.nulls)}
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    for place, run in enumerate(plan.runs):
+        groups.setdefault((run.kind, run.number, run.k), []).append(place)
+    n_dims = arrays["centres"].shape[2]
+    best = np.zeros((len(plan.ks), plan.k_max, n_dims), np.int64)
+    resampled = np.zeros((len(plan.ks) * rule.resamples, plan.k_max, n_dims), np.int64)
+    shares, shares_null = np.zeros(len(plan.ks), np.int64), np.zeros((len(plan.ks), rule.nulls), np.int64)
+    for (kind, number, k), runs in groups.items():
+        rows = places[kind, number]
+        found = {run: _within(arrays, rows, run, k) for run in runs}
+        chosen = min(runs, key=lambda run: (found[run], run))
+        at = plan.ks.index(k)
+        if kind == "resample":
+            resampled[at * rule.resamples + number] = arrays["centres"][chosen]
+        elif kind == "null":
+            shares_null[at, number] = _share(arrays, rows, found[chosen])
+        else:
+            best[at], shares[at] = arrays["centres"][chosen], _share(arrays, rows, found[chosen])
+    kept = {name: arrays[name] for name in ("kept", "mean", "scale", "vectors", "spread", "held")}
+    kept |= {"best": best, "resampled": resampled, "within": shares, "within_null": shares_null}
+    return replace(state, phase="agreement", arrays=kept)
+
+
+def _all_squares(arrays: dict[str, Array], rows: int) -> int:
+    high, mixed, low = (int(arrays[f"squares_{part}"][rows]) for part in ("high", "mixed", "low"))
+    return (high << 30) + (mixed << 16) + low
+
+
+def _within(arrays: dict[str, Array], rows: int, run: int, k: int) -> Fraction:
+    return kmeans.within(_all_squares(arrays, rows), arrays["total"][run, :k], arrays["count"][run, :k])
+
+
+def _share(arrays: dict[str, Array], rows: int, within: Fraction) -> int:
+    n = max(int(arrays["number"][rows]), 1)
+    whole = _all_squares(arrays, rows) - sum((Fraction(int(v) ** 2, n) for v in arrays["first"][rows]), Fraction(0))
+    return int(within / whole * _ONE) if whole > 0 else _ONE
+
+
+def _agreement(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+    plan, arrays = plan_of(rule, state), dict(state.arrays)
+    tables, donors = _whole(_add(parts, "tables"), "tables"), _whole(_add(parts, "donors"), "donors")
+    n = rule.resamples
+    verdicts = {
+        k: judge.verdict(
+            k,
+            [tables[place * n + b, :k, :k] for b in range(n)],
+            int(arrays["within"][place]) / _ONE,
+            [int(v) / _ONE for v in arrays["within_null"][place]],
+            donors[place, :k].tolist(),
+        )
+        for place, k in enumerate(plan.ks)
+    }
+    k = judge.choose(verdicts, donors_min=donors_min(study))
+    judged = [(v.least_stable, v.agreement, v.within, v.p_value) for v in verdicts.values()]
+    kept = {name: arrays[name] for name in ("kept", "mean", "scale", "vectors", "spread", "held", "within_null")}
+    kept |= {"tried": np.array(plan.ks, np.int64), "judged": np.rint(np.array(judged) * _ONE).astype(np.int64)}
+    kept["overall_p"] = np.array([round(judge.overall_p(verdicts) * _ONE)], np.int64)
+    if not k:
+        words = judge.why_not(verdicts, donors_min=donors_min(study))
+        return replace(state, phase="done", words=words, arrays=kept)
+    at = plan.ks.index(k)
+    size = tables[at * n, :k].sum(axis=1)
+    order = sorted(range(k), key=lambda i: (-int(size[i]), i))
+    kept["stratum_centres"] = arrays["best"][at, order]
+    kept["stratum_resampled"] = arrays["resampled"][at * n : (at + 1) * n, :k]
+    kept["stratum_matched"] = np.array(
+        [tables[at * n + b, order, :k].argmax(axis=0) for b in range(n)], np.int64
+    )  # the stratum that most samples of a resample's stratum are in
+    kept["stratum_stability"] = np.rint(np.array([verdicts[k].stability[i] for i in order]) * _ONE).astype(np.int64)
+    return replace(state, phase="describe", k=k, arrays=kept)
+
+
+def _describe(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+    arrays, floor = dict(state.arrays), study.floors.donors
+    for name in ("n", "donors", "rest", "cells", "x", "xx"):
+        arrays[f"stratum_{name}"] = _whole(_add(parts, name), name)
+    by_site = np.array([part.arrays["n"] for part in parts], np.int64)
+    few = np.array([part.arrays["donors"] for part in parts], np.int64)
+    arrays["disguise"] = np.array(describe.in_disguise(by_site) if len(parts) > 1 else [-1] * state.k, np.int64)
+    arrays["by_site"] = np.where((few > 0) & (few < floor), -1, by_site)
+    names = (*(("condition",) if len(study.conditions) > 1 else ()), *sorted(rule.covariates))
+    results = []
+    for i, name in enumerate(names):
+        tables = _add(parts, f"test_{i}")
+        is_number = name != "condition" and not rule.covariates[name]
+        measure = describe.number_effect if is_number else describe.category_effect
+        effects = [measure(table if is_number else table.astype(np.int64)) for table in tables]
+        results.append((effects[0], describe.p_value(effects)))
+        shown = _whole(tables[0], name)
+        arrays[f"test_{i}"] = shown if is_number else np.where((shown > 0) & (shown < floor), -1, shown)
+    arrays["tests"] = np.rint(np.array(results).reshape(len(results), 2) * _ONE).astype(np.int64)
+    return replace(state, phase="done", sites=tuple(part.site for part in parts), arrays=arrays)
