@@ -63,7 +63,7 @@ def test_dense_and_sparse_cells_have_the_same_sums(seed):
 
 
 def test_large_values_are_summed_exactly_too(monkeypatch):
-    monkeypatch.setattr(moments, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(moments, "CHUNK_ROWS", 3)
     X = np.array([[20_000.0, 1.0], [20_000.0, 0.0], [3.0, 0.0], [0.5, 2.0]], np.float32)
     expected = [sum(int(v) for v in column) for column in np.rint(X.astype(np.float64) ** 2 * ONE).T]
     assert sums(sparse.csr_matrix(X))[1].tolist() == expected

@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
+
+from swarmcell.model import released
 
 ROOT = Path(__file__).parents[2]
 SITES = ("site-a", "site-b", "site-c")
@@ -55,6 +60,9 @@ class Hospital:
             assert process.poll() is None, f"{self.name} ended before round {number}: {process.stderr.read()}"
             assert time.monotonic() < deadline, f"{self.name}: no round {number}"
             time.sleep(0.02)
+
+    def panel(self):
+        return released.load(self.folder / "runs" / self.name / "merged.safetensors").panel_ids
 
     def digest(self):
         return json.loads((self.folder / "runs" / self.name / "merged.json").read_text())["digest"]
@@ -130,6 +138,15 @@ def hospitals(founded, tmp_path, processes):
     return sites
 
 
+def scanpys_genes(sites):
+    """Return what scanpy chooses from the training cells of all sites in one place."""
+    whole = ad.concat([ad.read_h5ad(site.folder / site.file) for site in sites], index_unique="-")
+    counts = ad.AnnData(whole.layers["counts"][(whole.obs["split"] == "train").to_numpy()].astype(np.float64))
+    n_top = tomllib.loads((ROOT / "configs" / "swarm-rna.toml").read_text())["study"]["features"]["n_top"]
+    frame = sc.pp.highly_variable_genes(counts, flavor="seurat_v3", n_top_genes=n_top, inplace=False)
+    return tuple(whole.var_names[frame["highly_variable"].to_numpy()])
+
+
 def logs(site):
     return list(site.folder.parent.glob("swarm.*.log"))
 
@@ -196,6 +213,7 @@ def test_a_swarm_survives_a_kill_and_a_ctrl_c_and_all_hold_one_model_that_verifi
     ended = all_said([first, second, third])
     assert ended[2] == ("", ""), "--quiet prints nothing where all is well"
     assert len({site.digest() for site in hospitals}) == 1
+    assert quiet.panel() == scanpys_genes(hospitals)
 
     out, _ = killed.run("swarm", "verify", "../swarm.toml", "--cells", killed.file, "--json")
     checked = json.loads(out)

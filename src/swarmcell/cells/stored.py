@@ -20,6 +20,10 @@ from swarmcell.errors import CellsError, InputError
 
 GAP_ROWS = 64  # rows that are read for nothing rather than seek anew; chosen
 RUN_ROWS, RUNS_PER_WINDOW = 1024, 8  # 8,192 cells of 2,000 values each are 131 MB as CSR; chosen
+NO_COUNTS = (
+    "has no raw counts, and the study chooses features by them. Prepare it from counts, or agree on "
+    'rule = "top_variance" in [study.features].'
+)
 _Rows = npt.NDArray[np.int64]
 
 
@@ -188,6 +192,24 @@ def open_cells(path: Path) -> tuple[ad.AnnData, Any]:
     empty: Any = sparse.csr_matrix((len(obs), len(var)), dtype=kind)
     schema.check(ad.AnnData(empty, obs=obs, var=var, uns=uns, layers=dict.fromkeys(layers, empty)), str(path))
     return ad.AnnData(None, obs=obs, var=var, uns=uns), stored
+
+
+def open_counts(path: Path) -> Any:  # noqa: ANN401 (an HDF5 or zarr group)
+    """Open the raw counts of a prepared file as they lie on disk.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or cannot be read.
+    CellsError
+        If it has none.
+    """
+    store = open_store(path)
+    with hdf5.reading(path):
+        if f"layers/{schema.COUNTS}" not in store:
+            msg = f"{path.name}: {NO_COUNTS}"
+            raise CellsError(msg)
+        return store[f"layers/{schema.COUNTS}"]
 
 
 def _elements(store: Any) -> Any:  # noqa: ANN401 (frames and a mapping; anndata cannot say which is which)

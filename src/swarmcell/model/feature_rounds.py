@@ -1,7 +1,11 @@
 """Statistics rounds: which features form the panel, and how cells (later: sample features) are scaled.
 
-Rules: sites publish exact integer sums of their training cells; panel, mean and scale follow by integer arithmetic,
-so they are the same bits for any partition of the cells into sites.
+Rules: sites publish exact integer sums of their training cells; panel, mean and scale follow by arithmetic that has the
+same bits at every peer, so they are the same for any partition of the cells into sites.
+
+By `seurat_v3` the stage takes two rounds: sums of the counts, from which everybody makes the trend and the clipping,
+and then sums of what is clipped and what is not. Both rounds carry the sums of the counts. If they differ, the sites
+(or their cells) were not the same in both, and the later sums begin the first pass anew.
 """
 
 from collections.abc import Sequence
@@ -9,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from swarmcell.model import sample_features
+from swarmcell.errors import CellsError, ModelError
+from swarmcell.model import sample_features, variable_genes
 from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add
 from swarmcell.model.encoding import Array
 from swarmcell.model.moments import mean_and_scale, sums, variance_numerator, widen
@@ -18,38 +23,133 @@ from swarmcell.model.state import MergedState, StageResult
 from swarmcell.model.study import FeatureRule, Study
 from swarmcell.model.training_cells import TrainingCells
 
+GENES = "genes"
+BY_COUNTS, BY_SITE = "seurat_v3", "seurat_v3_by_site"
+PASSES_MAX = 12  # chosen: sites that come and go between two rounds are few; for ever is too long
 
-def cell_statistics(cells: TrainingCells, study: Study) -> dict[str, Array]:
-    """Return a site's sums over its training cells."""
-    first, second = sums(cells.X)
-    return {
+
+def cell_statistics(cells: TrainingCells, study: Study, state: MergedState) -> dict[str, Array]:
+    """Return a site's sums over its training cells.
+
+    Raises
+    ------
+    CellsError
+        If the rule needs raw counts and the cells have none.
+    """
+    rule, now = study.features.rule, state.group(GENES)
+    arrays: dict[str, Array] = {
         "cells_by_type": _tally(cells.cell_type, len(study.cell_types)),
         "n": np.array([cells.n_cells], np.int64),
         "samples_by_condition": _tally(cells.sample_condition, len(study.conditions)),
-        "x": first,
-        "xx": second,
     }
+    if study.features.needs_counts and cells.counts is None:
+        msg = (
+            f'the cells have no raw counts, which rule = "{rule}" reads. Prepare them from counts, or use top_variance.'
+        )
+        raise CellsError(msg)
+    if rule == BY_COUNTS:
+        arrays["counts"], arrays["counts_squared"] = variable_genes.count_sums(cells.counts)
+        if not now:
+            return arrays
+        clipped = variable_genes.clipped_sums(cells.counts, now["kept_last"])
+        arrays |= dict(zip(("n_clipped", "kept", "kept_squared"), clipped, strict=True))
+    if rule == BY_SITE:
+        arrays["ranks"], arrays["votes"] = _ranks_by_site(cells, study.features.n_top)
+    arrays["x"], arrays["xx"] = sums(cells.X)
+    return arrays
 
 
-def cell_slots(study: Study, n_features: int) -> dict[str, Slot]:
+def _ranks_by_site(cells: TrainingCells, n_top: int) -> tuple[Array, Array]:
+    """Return, summed over the sites of these cells, each gene's rank (at most `n_top`) and whether it is below."""
+    ranks, votes = (np.zeros(len(cells.feature_ids), np.int64) for _ in range(2))
+    for code, site in enumerate(cells.sites):
+        try:
+            found = variable_genes.scores_of_cells(cells.counts, np.flatnonzero(cells.site == code))
+        except ModelError as error:
+            msg = f"{site}: {error}, so its genes cannot be ranked. Agree on another rule, such as top_variance."
+            raise CellsError(msg) from error
+        best = variable_genes.top(found, n_top)
+        mine = np.full(len(found), n_top, np.int64)
+        mine[best] = np.arange(len(best))
+        ranks += mine
+        votes[best] += 1
+    return ranks, votes
+
+
+def cell_slots(study: Study, n_features: int, state: MergedState) -> dict[str, Slot]:
     """Return what a site's sums must look like; `n_features` is the universe's."""
-    return {
+    rule = study.features.rule
+    amount = Slot(bits=64, shape=(n_features,), last=SUM_MAX, signed=False)
+    number = Slot(bits=64, shape=(n_features,), last=COUNT_MAX, signed=False)
+    slots = {
         "cells_by_type": Slot(bits=64, shape=(len(study.cell_types),), last=COUNT_MAX, signed=False),
         "n": Slot(bits=64, shape=(1,), last=COUNT_MAX, signed=False),
         "samples_by_condition": Slot(bits=64, shape=(len(study.conditions),), last=COUNT_MAX, signed=False),
-        "x": Slot(bits=64, shape=(n_features,), last=SUM_MAX),
-        "xx": Slot(bits=64, shape=(n_features,), last=SUM_MAX, signed=False),
     }
+    if rule == BY_COUNTS:
+        slots |= {"counts": amount, "counts_squared": amount}
+        if not state.group(GENES):
+            return slots
+        slots |= {"n_clipped": number, "kept": amount, "kept_squared": amount}
+    if rule == BY_SITE:
+        slots |= {"ranks": number, "votes": number}
+    return slots | {"x": Slot(bits=64, shape=(n_features,), last=SUM_MAX), "xx": amount}
 
 
 def merge_cell_statistics(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedState:
-    """Return the state after the stage `features`: panel, scaling and class counts."""
+    """Return the state after a round of the stage `features`: panel, scaling and class counts, or the next pass."""
     n = int(add(updates, "n")[0])
     if n < 1:
         return fail(state, "stage 'features': no site has a training cell.")
+    if study.features.rule != BY_COUNTS:
+        return _end(state, study, updates, _chosen(study.features, n, updates))
+    if not _same_sums(state, updates):
+        return _next_pass(state, updates)
+    genes = state.group(GENES)
+    clipped = add(updates, "n_clipped"), add(updates, "kept"), add(updates, "kept_squared")
+    found = variable_genes.scores(n, add(updates, "counts"), genes["trend"], clipped)
+    return _end(state, study, updates, np.sort(variable_genes.top(found, study.features.n_top)))
+
+
+def _same_sums(state: MergedState, updates: Sequence[Update]) -> bool:
+    """Say whether these are the sums that the first pass was made of."""
+    genes = state.group(GENES)
+    return bool(genes) and all(np.array_equal(add(updates, name), genes[name]) for name in _SUMS)
+
+
+_SUMS = ("n", "counts", "counts_squared")
+
+
+def _next_pass(state: MergedState, updates: Sequence[Update]) -> MergedState:
+    """Return the state with the trend and the clipping of these sums."""
+    if state.stage_round >= PASSES_MAX:
+        text = (
+            f"stage 'features': the sites' sums changed in each of {PASSES_MAX} rounds: sites came and went. "
+            "Begin again when all are up."
+        )
+        return fail(state, text)
+    n, first, second = (add(updates, name) for name in _SUMS)
+    try:
+        logs = variable_genes.trend(int(n[0]), first, second)
+    except ModelError as error:
+        text = f"stage 'features': {error}. Agree on rule = \"top_variance\" in [study.features], in a new swarm."
+        return fail(state, text)
+    genes = {name: add(updates, name).astype(np.int64) for name in _SUMS}
+    genes |= {"trend": logs, "kept_last": variable_genes.kept_last(int(n[0]), first, logs)}
+    return replace(state, stage_round=state.stage_round + 1).with_group(GENES, genes)
+
+
+def _chosen(rule: FeatureRule, n: int, updates: Sequence[Update]) -> Array:
+    if rule.rule == BY_SITE:
+        votes, ranks = add(updates, "votes").tolist(), add(updates, "ranks").tolist()
+        best = sorted(range(len(votes)), key=lambda i: (-votes[i], ranks[i], i))[: rule.n_top]
+        return np.array(sorted(best), np.int64)
+    return choose(rule, n, add(updates, "x"), add(updates, "xx"))
+
+
+def _end(state: MergedState, study: Study, updates: Sequence[Update], panel: Array) -> MergedState:
     first, second = add(updates, "x"), add(updates, "xx")
-    panel = choose(study.features, n, first, second)
-    mean, scale = mean_and_scale(n, first[panel], second[panel])
+    mean, scale = mean_and_scale(int(add(updates, "n")[0]), first[panel], second[panel])
     arrays: dict[str, Array] = {
         "panel": panel.astype(np.int32),
         "mean": mean,
@@ -57,7 +157,7 @@ def merge_cell_statistics(state: MergedState, study: Study, updates: Sequence[Up
         "cells_by_type": add(updates, "cells_by_type").astype(np.int64),
         "samples_by_condition": add(updates, "samples_by_condition").astype(np.int64),
     }
-    return end_stage(state, study, _result(updates), arrays)
+    return end_stage(state, study, _result(updates, rounds=state.stage_round + 1), arrays)
 
 
 def choose(rule: FeatureRule, n: int, first: Array, second: Array) -> Array:
@@ -107,9 +207,9 @@ def merge_sample_statistics(state: MergedState, study: Study, updates: Sequence[
     return start_fit(replace(state, arrays=scaled), study)
 
 
-def _result(updates: Sequence[Update]) -> StageResult:
+def _result(updates: Sequence[Update], *, rounds: int) -> StageResult:
     n_cells, n_donors = sum(u.n_cells for u in updates), sum(u.n_donors for u in updates)
-    return StageResult(rounds=1, best_round=1, sites=len(updates), n_cells=n_cells, n_donors=n_donors)
+    return StageResult(rounds=rounds, best_round=rounds, sites=len(updates), n_cells=n_cells, n_donors=n_donors)
 
 
 def _tally(codes: Array, n_classes: int) -> Array:

@@ -91,7 +91,7 @@ class Learner:
             msg = "nothing to contribute: the study has ended" if now.finished else "this site has no training cells."
             raise ModelError(msg)
         if now.stage == FEATURES:
-            arrays = feature_rounds.cell_statistics(self._cells, self.study)
+            arrays = feature_rounds.cell_statistics(self._cells, self.study, now)
             return self._statistics(now, arrays, self._cells.n_cells)
         if calibration_rounds.is_closing(now):
             examples = self._examples_of(now)
@@ -126,7 +126,7 @@ class Learner:
             if self._n_features is None:
                 msg = "the number of features of the universe is not known; give the universe."
                 raise MergeError(msg)
-            return feature_rounds.cell_slots(self.study, self._n_features)
+            return feature_rounds.cell_slots(self.study, self._n_features, state)
         if state.phase == "statistics":
             return feature_rounds.sample_slots(state, self.study)
         if calibration_rounds.is_closing(state):

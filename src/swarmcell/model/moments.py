@@ -13,7 +13,7 @@ from swarmcell.cells.batches import Matrix, is_sparse
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import STATISTICS_BITS, Integers, to_int64
 
-_CHUNK_ROWS = 4096
+CHUNK_ROWS = 4096
 _ONE = 1 << STATISTICS_BITS
 
 
@@ -31,24 +31,36 @@ def sums(X: Matrix) -> tuple[Integers, Integers]:
         If a value is not finite or absurdly large.
     """
     first, second = np.zeros(X.shape[1], np.int64), np.zeros(X.shape[1], np.int64)
-    for start in range(0, X.shape[0], _CHUNK_ROWS):
-        chunk = X[start : start + _CHUNK_ROWS]
-        first += _column_sums(chunk, 1)
-        second += _column_sums(chunk, 2)
+    for start in range(0, X.shape[0], CHUNK_ROWS):
+        chunk = X[start : start + CHUNK_ROWS]
+        first += column_sums(chunk, _rounded(chunk, 1))
+        second += column_sums(chunk, _rounded(chunk, 2))
     return first, second
 
 
-def _column_sums(chunk: Matrix, power: int) -> Integers:
+def _rounded(chunk: Matrix, power: int) -> Integers:
     values = np.asarray(chunk.data if is_sparse(chunk) else chunk, np.float64)
-    fixed = to_int64(values**power, STATISTICS_BITS, what="X")
+    return to_int64(values**power, STATISTICS_BITS, what="X")
+
+
+def column_sums(chunk: Matrix, values: Integers) -> Integers:
+    """Return the exact sum of each column, int64 of shape `(n_columns,)`.
+
+    Parameters
+    ----------
+    chunk
+        CSR or dense; only its shape and its places count.
+    values
+        Integers at those places: as many as a CSR matrix stores, or of the shape of a dense one.
+    """
     if not is_sparse(chunk):
-        return np.asarray(fixed.sum(axis=0), np.int64)
+        return np.asarray(values.sum(axis=0), np.int64)
     # float64 weights hold these integers exactly: 4,096 rows of values below 2**9 in 2**-24 are below 2**53
-    if fixed.size and int(np.abs(fixed).max()) * chunk.shape[0] >= 1 << 53:
+    if values.size and int(np.abs(values).max()) * chunk.shape[0] >= 1 << 53:
         total = np.zeros(chunk.shape[1], np.int64)
-        np.add.at(total, chunk.indices, fixed)
+        np.add.at(total, chunk.indices, values)
         return total
-    counted = np.bincount(chunk.indices, weights=fixed.astype(np.float64), minlength=chunk.shape[1])
+    counted = np.bincount(chunk.indices, weights=values.astype(np.float64), minlength=chunk.shape[1])
     return np.asarray(counted.astype(np.int64))
 
 

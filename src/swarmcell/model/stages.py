@@ -18,7 +18,7 @@ from swarmcell.model.state import DONE, MergedState, StageResult
 from swarmcell.model.study import EXACT, FitRule, Study
 
 FEATURES, CELL, PATIENT = "features", "cell", "patient"
-_RUNNING = ("now", "best", "memory")
+_RUNNING = ("now", "best", "memory", "genes")
 DENSITY, SPREAD, THRESHOLD, CALIBRATION = "density", "spread", "threshold", "calibration"
 CLOSING = ("sketch-1", "sketch-2", "sketch-3", DENSITY, SPREAD, THRESHOLD)  # the rounds that end the stage `cell`
 
@@ -54,7 +54,7 @@ def check_numbers(study: Study) -> None:
     Raises
     ------
     ConfigError
-        If a number is below its least value or not finite, or a label stands twice.
+        If a number is below its least value or not finite, a label stands twice, or a rule does not fit the modality.
     """
     for key in ("cell_types", "conditions"):
         names = getattr(study, key)
@@ -62,6 +62,12 @@ def check_numbers(study: Study) -> None:
             msg = f"[study] {key} = {list(names)}: a label stands there twice. Name each once."
             raise ConfigError(msg)
     _check_least("[study.features]", study.features, n_top=1)
+    if study.features.needs_counts and study.modality != "rna":
+        msg = (
+            f"[study.features] rule = {study.features.rule!r} reads raw counts, and {study.modality} has none; "
+            "expected 'all' or 'top_variance'."
+        )
+        raise ConfigError(msg)
     _check_least("[study.floors]", study.floors, donors=1, cells=1)
     for stage in (CELL, PATIENT):
         rule = rule_of(study, stage)

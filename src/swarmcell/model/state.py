@@ -8,7 +8,8 @@ Arrays, by name: `panel`, `mean`, `scale`, `cells_by_type`, `samples_by_conditio
 `patient.*` (a finished stage's parameters, and `patient.mean`, `patient.scale` of the sample features);
 `cell_calibration.*`, `novelty.*` and `patient_calibration.*` (sums and choices of the closing rounds); while a stage
 runs `now.*` (parameters that the next round starts from), `best.*` and `memory.*` (what a merge rule remembers: the
-history of an exact fit, momenta, control variates).
+history of an exact fit, momenta, control variates), and between the two passes over the counts `genes.*` (their sums,
+and what follows from them).
 """
 
 from collections.abc import Mapping

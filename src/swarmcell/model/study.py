@@ -31,13 +31,26 @@ _STRICT = {"extra": "forbid"}
 class FeatureRule:
     """How the panel is chosen from the universe.
 
-    `all` keeps the whole universe; `top_variance` keeps the `n_top` features with the largest swarm-wide variance of X.
+    Attributes
+    ----------
+    rule
+        `all` keeps the whole universe. `top_variance` keeps the `n_top` features with the largest swarm-wide variance
+        of X. `seurat_v3` keeps the `n_top` genes that `scanpy.pp.highly_variable_genes(flavor="seurat_v3")` finds in
+        all sites' raw counts together. `seurat_v3_by_site` lets each site rank its own genes, and keeps those that the
+        most sites rank among their `n_top`. The last two need raw counts.
+    n_top
+        Features of the panel.
     """
 
     __pydantic_config__ = _STRICT
 
-    rule: Literal["all", "top_variance"] = "all"
+    rule: Literal["all", "top_variance", "seurat_v3", "seurat_v3_by_site"] = "all"
     n_top: int = 2000  # chosen: the usual number of highly-variable genes in scanpy's tutorials
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether the rule reads raw counts."""
+        return self.rule in {"seurat_v3", "seurat_v3_by_site"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ the same inner-validation donors as a swarm of the same sites.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,10 @@ class TrainingCells:
         The same of each sample, shape `(n_samples,)`.
     donors
         Training donors as `site/name`, sorted, those for inner validation included. Never leaves the site.
+    counts
+        Raw counts of the same cells over the universe, or `None` where the rule of features needs none.
+    site
+        Code of each cell's site, in the order of `sites`, shape `(n_obs,)`.
     notes
         What a reader of the result must know.
     """
@@ -54,6 +58,8 @@ class TrainingCells:
     sample_validation: npt.NDArray[np.bool_]
     donors: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    counts: Matrix | None = None
+    site: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def n_cells(self) -> int:
@@ -83,6 +89,7 @@ def gather(
     conditions: Sequence[str],
     seed: int,
     stored: Sequence[Any] = (),
+    counts: Sequence[Any] = (),
 ) -> TrainingCells:
     """Return the training cells of one or several prepared files.
 
@@ -96,6 +103,8 @@ def gather(
         Seed of the choice of inner-validation donors.
     stored
         X of each file as it lies on disk (`cells.stored.open_cells`), to be read when it is needed; none: in memory.
+    counts
+        Raw counts of each file, as they lie on disk or in memory; none where they are not needed.
 
     Raises
     ------
@@ -115,6 +124,8 @@ def gather(
     validation = np.asarray(who.isin(chosen), bool)
     return TrainingCells(
         X=_from_disk(sources, rows, stored) if stored else _stack(_in_memory(sources, rows)),
+        counts=_counts(sources, rows, counts) if counts else None,
+        site=_codes_in_order(obs[SITE])[0],
         feature_ids=tuple(map(str, sources[0][1].var_names)),
         universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
         modality=str(sources[0][1].uns[UNS]["modality"]),
@@ -168,6 +179,12 @@ def _in_memory(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes]) 
 def _from_disk(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes], stored: Sequence[Any]) -> StoredRows:
     named = zip(sources, rows, stored, strict=True)
     return stack([StoredRows.of(X, mine, source=name) for (name, _), mine, X in named])
+
+
+def _counts(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes], counts: Sequence[Any]) -> Matrix:
+    if not all(map(is_sparse, counts)):
+        return _from_disk(sources, rows, counts)
+    return _stack([layer[mine] for layer, mine in zip(counts, rows, strict=True)])
 
 
 def _stack(parts: Sequence[Matrix]) -> Matrix:

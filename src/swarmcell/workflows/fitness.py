@@ -7,6 +7,7 @@ import numpy as np
 
 from swarmcell.cells import schema
 from swarmcell.cells.split import TRAIN
+from swarmcell.cells.stored import NO_COUNTS
 from swarmcell.errors import CellsError, PanelError, SwarmcellError
 from swarmcell.model.study import Study
 
@@ -29,6 +30,7 @@ def faults(adata: "AnnData", study: Study, *, source: str) -> Iterator[Swarmcell
         The name that a message shows.
     """
     yield from _universe(adata, study, source)
+    yield from _counts(adata, study, source)
     yield from _labels(adata, schema.CELL_TYPE, study.cell_types, "cell" in study.stages, source)
     yield from _labels(adata, schema.CONDITION, study.conditions, "patient" in study.stages, source)
     yield from _floors(adata, study, source)
@@ -74,6 +76,11 @@ def _universe(adata: "AnnData", study: Study, source: str) -> Iterator[Swarmcell
             f"{source}: prepared with the universe {stored['universe_sha256'][:12]}…; study {study.name!r} asks for "
             f"{study.universe_sha256[:12]}…. Prepare it again with the study's universe (swarmcell panel diff)."
         )
+
+
+def _counts(adata: "AnnData", study: Study, source: str) -> Iterator[SwarmcellError]:
+    if study.features.needs_counts and adata.uns[schema.UNS]["input"] != "counts":
+        yield CellsError(f"{source}: {NO_COUNTS}")
 
 
 def _labels(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
 from swarmcell.model import released
+from swarmcell.model.feature_rounds import BY_COUNTS
 from swarmcell.model.learning import Learner, check_floors
 from swarmcell.model.stages import FEATURES, rule_of
 from swarmcell.model.state import MergedState, Score, from_bytes
@@ -267,12 +268,16 @@ def _after_round(
 ) -> None:
     row = _row("local", before.stage, after, seconds)
     folder.add_metrics(row)
-    rounds_max = 1 if before.stage == FEATURES else rule_of(study, before.stage).rounds_limit
+    rounds_max = _feature_rounds(study) if before.stage == FEATURES else rule_of(study, before.stage).rounds_limit
     observer("round", row | {"rounds_max": rounds_max})
     if after.stage != before.stage and not after.failure:
         result = after.results[before.stage]
         observer("stage_ended", {"stage": before.stage, "rounds": result.rounds, "best_round": result.best_round})
         folder.log(f"stage {before.stage} ended after {result.rounds} rounds; best: {result.best_round}")
+
+
+def _feature_rounds(study: Study) -> int:
+    return 2 if study.features.rule == BY_COUNTS else 1
 
 
 def _row(model: str, stage: str, after: MergedState, seconds: float) -> dict[str, Any]:

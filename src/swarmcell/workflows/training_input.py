@@ -1,6 +1,7 @@
 """The prepared files of a run: read into memory, or opened to be read from disk in passes.
 
-Rules: layers (the counts) are never kept; every file is checked against the data contract before anything is learnt.
+Rules: layers (the counts) are never kept in memory, a rule of features that needs them reads them from disk in passes;
+every file is checked against the data contract before anything is learnt.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarmcell.cells.schema import SITE, read_prepared
-from swarmcell.cells.stored import open_cells
+from swarmcell.cells.stored import open_cells, open_counts
 from swarmcell.errors import UsageError
 from swarmcell.model.study import Study
 from swarmcell.model.training_cells import TrainingCells, gather
@@ -24,6 +25,7 @@ class Sources:
     """Prepared files: name and cells of each, and its X on disk where it is not in memory."""
 
     named: list[tuple[str, "AnnData"]]
+    paths: tuple[Path, ...]
     stored: list[Any] = field(default_factory=list)
 
     def clear(self) -> None:
@@ -47,24 +49,33 @@ def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
         raise UsageError(msg)
     if out_of_core or any(path.is_dir() for path in prepared):
         opened = [(path.name, *open_cells(path)) for path in prepared]
-        return Sources([(name, adata) for name, adata, _ in opened], [X for _, _, X in opened])
+        return Sources([(name, adata) for name, adata, _ in opened], tuple(prepared), [X for _, _, X in opened])
     named = []
     for path in prepared:
         adata = read_prepared(path)
         for layer in list(adata.layers):
             del adata.layers[layer]
         named.append((path.name, adata))
-    return Sources(named)
+    return Sources(named, tuple(prepared))
 
 
 def training_cells(sources: Sources, study: Study) -> TrainingCells:
-    """Return the training cells of the files, by the study's vocabularies."""
+    """Return the training cells of the files, by the study's vocabularies.
+
+    Raises
+    ------
+    CellsError
+        If there is no training cell, a label is not in the vocabulary, or there are no counts and the study needs them.
+    PanelError
+        If the files have different universes.
+    """
     return gather(
         sources.named,
         cell_types=study.cell_types,
         conditions=study.conditions,
         seed=study.seed,
         stored=sources.stored,
+        counts=[open_counts(path) for path in sources.paths] if study.features.needs_counts else (),
     )
 
 
