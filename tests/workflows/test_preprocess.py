@@ -12,6 +12,7 @@ import pytest
 import scanpy as sc
 from full_disk import room_for
 from scipy import io, sparse
+from sklearn.metrics import roc_auc_score
 
 from swarmcell.cells import panel, schema
 from swarmcell.cells.panel import Feature, Panel
@@ -327,3 +328,76 @@ def test_provenance_names_inputs_by_digest_and_no_place(tmp_path: Path) -> None:
     provenance = json.loads(made.uns["swarmcell"]["provenance"])
     assert list(provenance["inputs_sha256"]) == ["site-a.h5ad"]
     assert str(tmp_path) not in made.uns["swarmcell"]["provenance"]
+
+
+# --- Doublets ---------------------------------------------------------------------------------------------------------
+
+DOUBLETS = {**NO_QC, "doublets": "flag"}
+
+
+def make_lanes(n_each: int = 150) -> ad.AnnData:
+    """Four donors of one lane each, interleaved; every ninth cell is a sum of two cells of different types."""
+    rng = np.random.default_rng(0)
+    n_obs, kinds = 4 * n_each, np.eye(4).repeat(30, axis=1) * 5 + 0.3
+    kind = rng.integers(4, size=n_obs)
+    counts = rng.poisson(kinds[kind])
+    twice = np.arange(n_obs) % 9 == 0
+    counts[twice] += rng.poisson(kinds[(kind + 1) % 4])[twice]
+    obs = pd.DataFrame(
+        {
+            "donor": [f"p{i % 4}" for i in range(n_obs)],
+            "condition": [f"c{i % 2}" for i in range(n_obs)],
+            "twice": twice,
+        },
+        index=[f"cell{i}" for i in range(n_obs)],
+    )
+    return ad.AnnData(
+        sparse.csr_matrix(counts.astype(np.float32)), obs, pd.DataFrame(index=[f"G{i}" for i in range(120)])
+    )
+
+
+def test_doublets_are_flagged_and_no_cell_is_lost(tmp_path: Path) -> None:
+    adata = make_lanes()
+    made = prepare(adata.copy(), tmp_path, qc=DOUBLETS)
+    assert made.n_obs == adata.n_obs
+    assert made.obs["doublet"].dtype == bool
+    assert roc_auc_score(adata.obs["twice"], made.obs["doublet_score"]) > 0.9
+    told = schema.qc_of(made)["doublets"]
+    assert told["called"] == made.obs["doublet"].sum()
+    assert set(told["thresholds"]) == {"p0", "p1", "p2", "p3"}
+
+
+def test_dropped_doublets_are_counted(tmp_path: Path) -> None:
+    made = prepare(make_lanes(), tmp_path, qc={**DOUBLETS, "doublets": "drop"})
+    summary = schema.qc_of(made)
+    assert summary["dropped"] == {"doublet": summary["doublets"]["called"]}
+    assert not made.obs["doublet"].any()
+
+
+def test_scores_do_not_depend_on_how_much_is_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from swarmcell.cells.readers import source
+    from swarmcell.workflows import rna_passes
+
+    whole = prepare(make_lanes(), tmp_path, qc=DOUBLETS)
+    monkeypatch.setattr(rna_passes, "HELD_VALUES", 1)  # a turn for each sample
+    monkeypatch.setattr(source, "BLOCK_ROWS", 37)
+    run(tmp_path / "site-a.h5ad", tmp_path / "again.h5ad", qc=DOUBLETS)
+    again = schema.read_prepared(tmp_path / "again.h5ad")
+    np.testing.assert_array_equal(whole.obs["doublet_score"], again.obs["doublet_score"])
+
+
+def test_a_large_sample_is_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from swarmcell.workflows import rna_passes
+
+    monkeypatch.setattr(rna_passes, "PART_CELLS", 300)
+    adata = make_lanes()
+    adata.obs["lane"], adata.obs["donor"] = "l0", "p0"
+    made = prepare(adata.copy(), tmp_path, qc=DOUBLETS, split={"kind": "none"}, columns={"condition": "lane"})
+    assert made.obs["doublet_score"].notna().all()
+    assert roc_auc_score(adata.obs["twice"], made.obs["doublet_score"]) > 0.9
+
+
+def test_small_samples_are_not_scored(tmp_path: Path) -> None:
+    made = prepare(make_cells(), tmp_path, qc=DOUBLETS)  # 40 cells per donor
+    assert made.obs["doublet_score"].isna().all()
+    assert schema.qc_of(made)["doublets"] == {"called": 0, "scored": 0, "thresholds": {}}

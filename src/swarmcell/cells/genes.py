@@ -6,12 +6,13 @@ map to the same one are summed as integers. What did not map is said, never gues
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 
 from swarmcell.cells.panel import Feature, Panel
@@ -126,6 +127,23 @@ def align(source: CountSource, universe: Panel) -> Alignment:
     alignment = Alignment(place, len(universe.ids), dict(by), unmapped, len(mapped) - len(np.unique(mapped)))
     _refuse_little(alignment, source, universe)
     return alignment
+
+
+def unmapped_table(sources: Sequence[CountSource], alignments: Sequence[Alignment], universe: Panel) -> pd.DataFrame:
+    """Return what did not map, a row per feature of a source: `file`, `id`, `symbol`, `why`."""
+    names = Counter(name for f in universe.features for name in {f.symbol, *f.aliases} if name)
+    frames = []
+    for one, alignment in zip(sources, alignments, strict=True):
+        missing = alignment.place < 0
+        ids, symbols = one.ids[missing], one.symbols[missing]
+        why = [
+            f"{name} names {names[str(name)]} features of the universe"
+            if names[str(name)] > 1
+            else "not in the universe"
+            for name in symbols
+        ]
+        frames.append(pd.DataFrame({"file": one.path.name, "id": ids, "symbol": symbols, "why": why}, dtype=object))
+    return pd.concat(frames, ignore_index=True)
 
 
 def refuse_dates(source: CountSource) -> None:

@@ -50,6 +50,7 @@ class QcSettings:
     mads_top20: Mads = 5.0
     mads_mito: Mads = 3.0
     max_mito_share: Share | None = None  # None: 0.08, or 0.02 for nuclei
+    doublets: Literal["flag", "drop", "off"] = "flag"  # by Scrublet, per sample
 
     @property
     def mito_share_max(self) -> float:

@@ -65,7 +65,10 @@ class PreparedWriter:
             if column is not None:
                 column.finish()
         lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
-        self._x.create_dataset("indptr", data=np.cumsum(lengths), compression="gzip", compression_opts=1)
+        indptr = np.cumsum(lengths)
+        if indptr[-1] < 2**31:  # scipy's routines expect one type of index, and columns are int32
+            indptr = indptr.astype(np.int32)
+        self._x.create_dataset("indptr", data=indptr, compression="gzip", compression_opts=1)
         shape = np.array([len(lengths) - 1, self._n_vars], dtype=np.int64)
         self._x.attrs.update({**_CSR, "shape": shape})
         if self._counts is not None:

@@ -37,6 +37,10 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
         str | None, typer.Option("--cells-in", help="Where a table has its cells: rows, columns.")
     ] = None,
     qc: Annotated[bool, typer.Option("--qc/--no-qc", help="Drop cells by the rules of [qc], or keep all.")] = True,
+    preset: Annotated[str | None, typer.Option("--preset", help="cells or nuclei: whose limits QC takes.")] = None,
+    doublets: Annotated[
+        str | None, typer.Option("--doublets", help="flag, drop or off: doublets by Scrublet, sample by sample.")
+    ] = None,
     events_per_donor: Annotated[
         int | None, typer.Option("--events-per-donor", min=0, help="Cytometry: cap of events per donor; 0 keeps all.")
     ] = None,
@@ -69,7 +73,7 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
         columns=_given(**keys),
         split=_given(kind=split, held_out_sites=held_out_site, seed=seed),
         reading=_given(genome=genome, cells_in=cells_in),
-        qc=None if qc else _NO_QC,
+        qc={**({} if qc else _NO_QC), **_given(preset=preset, doublets=doublets)},
         cytometry=_given(events_per_donor=events_per_donor),
     )
     settings = load(config, overrides)
@@ -108,6 +112,7 @@ _NO_QC = {
     "mads_top20": 0,
     "mads_mito": 0,
     "max_mito_share": 1,
+    "doublets": "off",
 }
 
 
@@ -121,9 +126,10 @@ def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from swarmcell.report.channels_table import channels_table
+    from swarmcell.report.rate import RateColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"))
-    with Progress(*columns, TimeRemainingColumn(), console=console(), transient=True) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True) as bar:
         tasks: list[Any] = []
 
         def observe(event: str, about: dict[str, Any]) -> None:

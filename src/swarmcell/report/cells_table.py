@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from swarmcell.cells.doublets import CELLS_MIN
 from swarmcell.report.events_table import events_summary
 
 DONORS_SHOWN = 40
@@ -16,7 +17,7 @@ def preprocess_summary(summary: dict[str, Any]) -> Group:
     qc = summary["qc"]
     parts: list[Any] = [Text(_headline(summary))]
     if "by_donor" in qc:
-        parts += [_cells(qc, set(summary["held_out_donors"])), Text(_genes(qc["genes"]))]
+        parts += [_cells(qc, set(summary["held_out_donors"])), *map(Text, sentences(qc))]
     elif "donors" in qc:
         parts += events_summary(qc)
     parts += [Text(f"note: {note}") for note in summary["notes"]]
@@ -51,6 +52,18 @@ def _row(counted: dict[str, Any], reasons: list[str]) -> list[str]:
     return [
         str(n) for n in (counted["cells_in"], *(counted["dropped"].get(r, 0) for r in reasons), counted["cells_out"])
     ]
+
+
+def sentences(qc: dict[str, Any]) -> list[str]:
+    """Return in words how features mapped, and how many doublets were found."""
+    said = [_genes(qc["genes"])]
+    if "doublets" in qc:
+        found = qc["doublets"]
+        said.append(
+            f"doublets: {found['called']} of {found['scored']} cells that were scored; a sample below "
+            f"{CELLS_MIN} cells is not"
+        )
+    return said
 
 
 def _genes(genes: dict[str, Any]) -> str:
