@@ -56,3 +56,12 @@ def test_a_founder_may_be_given_by_its_card(tmp_path):
     card = tmp_path / "config/swarmcell/identity/site-b.card.toml"
     made = create("site-a", str(card), more=("--json", "--quiet"))
     assert json.loads(made.stdout)["quorum"] == 2
+
+
+@pytest.mark.parametrize("command", [["show"], ["show", "--mine"], ["verify"]])
+def test_a_ledger_that_is_not_there_is_not_made(command, tmp_path):
+    assert create("site-a", "site-b", "site-c").exit_code == 0
+    asked = runner.invoke(app, ["swarm", *command, "--ledger", "none.sqlite"])
+    assert isinstance(asked.exception, InputError)
+    assert "runs/NAME/ledger.sqlite" in str(asked.exception)
+    assert not (tmp_path / "none.sqlite").exists()

@@ -19,6 +19,8 @@ import scanpy as sc
 
 from swarmcell.model import released
 
+from swarmcell.node.ledger import opened
+
 ROOT = Path(__file__).parents[2]
 SITES = ("site-a", "site-b", "site-c")
 LIMIT_S = 120
@@ -192,6 +194,19 @@ def test_one_class_in_the_whole_swarm_ends_with_the_same_failure_at_every_site(h
     assert not any((site.folder / "runs" / site.name / "merged.safetensors").exists() for site in hospitals)
 
 
+def assert_all_is_listed_and_no_donor_named(site):
+    ledger = Path("runs") / site.name / "ledger.sqlite"
+    listed = json.loads(site.run("swarm", "show", "../swarm.toml", "--mine", "--ledger", ledger, "--json")[0])
+    assert [one["sequence"] for one in listed] == list(range(1, len(listed) + 1))
+    assert {"accept", "blob", "statistics", "update", "attest", "commit"} <= {one["kind"] for one in listed}
+    assert all(one["sealed"] for one in listed if one["kind"] == "blob")
+    with opened(site.folder / ledger) as book:
+        signed = b"".join(book.own())
+    assert len(signed) == sum(one["size_bytes"] for one in listed)
+    donors = ad.read_h5ad(site.folder / site.file).obs["donor"].unique()
+    assert not [donor for donor in donors if f"{donor}-1".encode() in signed or f"/{donor}".encode() in signed]
+
+
 def test_a_swarm_survives_a_kill_and_a_ctrl_c_and_all_hold_one_model_that_verifies(hospitals):
     killed, interrupted, quiet = hospitals
     first, second, third = killed.join(), interrupted.join(), quiet.join("../swarm.toml", "--quiet")
@@ -219,6 +234,7 @@ def test_a_swarm_survives_a_kill_and_a_ctrl_c_and_all_hold_one_model_that_verifi
     checked = json.loads(out)
     assert checked["faults"] == []
     assert checked["merges"] > 0
+    assert_all_is_listed_and_no_donor_named(interrupted)
 
 
 def test_a_run_alone_that_got_another_name_is_told_by_that_name_when_interrupted(hospitals):

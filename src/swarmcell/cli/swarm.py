@@ -104,6 +104,9 @@ async def _watch(onlooker: "Onlooker") -> None:
 def show(
     swarm: SwarmFile = Path("swarm.toml"),
     ledger: Ledger = None,
+    mine: Annotated[
+        bool, typer.Option("--mine", help="List every entry that this site ever signed (--ledger).")
+    ] = False,
     site: SiteFile = None,
     identity: Who = None,
     json: Json = False,
@@ -112,6 +115,8 @@ def show(
 ) -> None:
     """Show the swarm's blocks: what was merged, what was left out and why, and the digest of each state.
 
+    With --mine: what this site ever published, from its own ledger, and what of it the engine can read.
+
     Example: `swarmcell swarm show swarm.toml --ledger runs/site-a/ledger.sqlite`
     """
     import asyncio
@@ -119,6 +124,9 @@ def show(
     from swarmcell.report import swarm_tables
     from swarmcell.workflows.swarm_view import blocks_json, open_onlooker, view_ledger
 
+    if mine:
+        _show_mine(swarm, ledger, as_json=json)
+        return
     if ledger is not None:
         seen = view_ledger(swarm, ledger)
     else:
@@ -127,6 +135,21 @@ def show(
         print_json(blocks_json(seen))
     console().print(swarm_tables.blocks(seen))
     next_command(f"swarmcell swarm verify {swarm}")
+
+
+def _show_mine(swarm: Path, ledger: Path | None, *, as_json: bool) -> None:
+    from swarmcell.errors import UsageError
+    from swarmcell.report import swarm_tables
+    from swarmcell.workflows.published import published, published_json
+
+    if ledger is None:
+        msg = "--mine lists what one peer signed. Name its ledger: --ledger runs/NAME/ledger.sqlite."
+        raise UsageError(msg)
+    found = published(swarm, ledger)
+    if as_json:
+        print_json(published_json(found))
+    console().print(swarm_tables.mine(found))
+    next_command(f"swarmcell swarm verify {swarm} --ledger {ledger}")
 
 
 @app.command("verify")

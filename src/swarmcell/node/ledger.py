@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from swarmcell.errors import SwarmError, TamperedError
+from swarmcell.errors import InputError, SwarmError, TamperedError
 from swarmcell.swarm.duties import CHECKPOINT_BLOCKS
 
 STATES_KEPT = 8  # merged states beside those of late blocks: candidates of the open height; chosen
@@ -303,6 +303,24 @@ def trouble(path: Path, error: Exception) -> SwarmError:
         f"{path}: the ledger cannot be read or written ({error}). Nothing was signed that is not stored: mend the disk "
         "(space, permissions), then go on with --resume."
     )
+
+
+@contextlib.contextmanager
+def opened_to_look(path: Path) -> Iterator[Ledger]:
+    """Open a run's ledger that is there.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    SwarmError
+        If it cannot be opened, or is not a ledger.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such ledger. A run that joined a swarm has one: runs/NAME/ledger.sqlite."
+        raise InputError(msg)
+    with opened(path) as ledger:
+        yield ledger
 
 
 @contextlib.contextmanager

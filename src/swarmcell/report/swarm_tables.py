@@ -1,11 +1,12 @@
 """What a person sees of a swarm: its members and where it stands, and its blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from swarmcell.workflows.published import Published
 from swarmcell.workflows.swarm_view import MemberView, ProposalView, SwarmView, blocks_json
 
 
@@ -76,6 +77,26 @@ def blocks(seen: SwarmView) -> Table:
             f"{block['commits']} of {n_members}",
         )
     return table
+
+
+def mine(found: Sequence[Published]) -> RenderableType:
+    """Return what a site published: one row per kind of entry, with the range of what stands in clear."""
+    table = Table("kind", "entries", "bytes", "in clear, for whoever runs the engine", "sealed for members")
+    for kind in sorted({one.kind for one in found}):
+        some = [one for one in found if one.kind == kind]
+        clear = [f"{name} {_range([one.clear[name] for one in some])}" for name in some[0].clear]
+        sealed = "yes" if some[0].sealed else ""
+        table.add_row(kind, f"{len(some):,}", f"{sum(o.size_bytes for o in some):,}", ", ".join(clear), sealed)
+    total = Text(f"{len(found):,} entries, {sum(one.size_bytes for one in found):,} bytes. --json lists each one.")
+    return Group(table, total)
+
+
+def _range(values: Sequence[int | str]) -> str:
+    numbers = [value for value in values if isinstance(value, int)]
+    if len(numbers) < len(values):
+        return "/".join(sorted(set(map(str, values))))
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _after(about: Mapping[str, str | int]) -> str:

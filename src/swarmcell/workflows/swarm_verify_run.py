@@ -34,7 +34,7 @@ def verify_swarm(
     """
     genesis, log = open_swarm_log(swarm_file, site_file=site_file, identity=identity)
     if ledger is not None:
-        with ledgers.opened(ledger) as book:
+        with ledgers.opened_to_look(ledger) as book:
             entries = [raw for _, raw in book.entries()]
     else:
         entries = asyncio.run(_read_all(log))

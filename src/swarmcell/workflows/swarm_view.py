@@ -164,7 +164,7 @@ def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:
         If a file cannot be read, or is not what was agreed on.
     """
     state = State(swarm_files.load(swarm_file).genesis(), identities.verify)
-    with ledgers.opened(ledger) as book:
+    with ledgers.opened_to_look(ledger) as book:
         for position, raw in book.entries():
             state.apply(position, raw)
     return view(state, {}, None)

@@ -1,0 +1,82 @@
+"""`swarm show --mine`: every entry that a site ever signed in a swarm, from its own ledger.
+
+Rules: the ledger holds what is signed before any engine sees it, so nothing was published that is not listed here.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from swarmcell.config import swarm_file as swarm_files
+from swarmcell.errors import TamperedError
+from swarmcell.node import ledger as ledgers
+from swarmcell.node.identity import verify
+from swarmcell.swarm.entries import Entry, decode_entry
+from swarmcell.swarm.payloads import Blob, Statistics, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One entry of this site.
+
+    Attributes
+    ----------
+    sequence, kind, digest
+        Which entry it is.
+    size_bytes
+        As it went to the engine.
+    clear
+        What stands in it readable by whoever runs the engine, apart from digests, keys and signatures.
+    sealed
+        Whether it holds bytes that members only can open.
+    """
+
+    sequence: int
+    kind: str
+    digest: str
+    size_bytes: int
+    clear: dict[str, int | str]
+    sealed: bool
+
+
+def published(swarm_file: Path, ledger: Path) -> tuple[Published, ...]:
+    """Return what the owner of a ledger signed, in order.
+
+    Raises
+    ------
+    ConfigError, TamperedError, SwarmError
+        If a file cannot be read, is not what was agreed on, or an entry's signature does not hold.
+    """
+    swarm = bytes.fromhex(swarm_files.load(swarm_file).digest)
+    with ledgers.opened_to_look(ledger) as book:
+        return tuple(_listed(decode_entry(raw), swarm, ledger) for raw in book.own())
+
+
+def _listed(entry: Entry, swarm: bytes, ledger: Path) -> Published:
+    if entry.swarm != swarm or not verify(entry.author, entry.signed_bytes(), entry.signature):
+        msg = (
+            f"{ledger}: entry {entry.sequence} was not signed for this swarm, or was changed. Give the swarm file "
+            "that this run joined, or a copy of the ledger that is whole."
+        )
+        raise TamperedError(msg)
+    return Published(
+        sequence=entry.sequence,
+        kind=entry.kind,
+        digest=entry.digest.hex(),
+        size_bytes=len(entry.raw),
+        clear=_clear(entry),
+        sealed=isinstance(entry.payload, Blob) or bool(getattr(entry.payload, "wraps", ())),
+    )
+
+
+def _clear(entry: Entry) -> dict[str, int | str]:
+    payload = entry.payload
+    found = {name: getattr(payload, name) for name in ("round", "height", "view", "change") if hasattr(payload, name)}
+    if isinstance(payload, Statistics | Update):
+        found |= {"n_cells": payload.n_cells, "n_donors": payload.n_donors, **payload.figures}
+    return found
+
+
+def published_json(found: tuple[Published, ...]) -> list[dict[str, Any]]:
+    """Return the entries as plain values, for programs."""
+    return [asdict(one) for one in found]
