@@ -7,7 +7,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from scipy import sparse
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("no deadline")
 
 TYPES = ("B", "NK", "T")
 CONDITIONS = ("ill", "healthy")

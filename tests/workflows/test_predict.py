@@ -99,6 +99,6 @@ def test_layers_travel_with_the_copy(study_files, tmp_path):
     source = tmp_path / "in.h5ad"
     shutil.copy(study_files.files[0], source)
     with h5py.File(source, "r+") as file:
-        ad.io.write_elem(file, "layers/extra", np.ones((480, 24), dtype=np.float32))
+        ad.io.write_elem(file["layers"], "extra", np.ones((480, 24), dtype=np.float32))
     predict(study_files.merged, source, tmp_path / "p.h5ad")
     assert (ad.read_h5ad(tmp_path / "p.h5ad").layers["extra"] == 1).all()

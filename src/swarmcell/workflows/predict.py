@@ -221,7 +221,8 @@ def _dataset(copy: Any, n_cells: int, n_classes: int) -> Any:  # noqa: ANN401 (a
 def _replace(copy: Any, key: str, element: Any) -> None:  # noqa: ANN401 (an HDF5 file; what anndata can write)
     if key in copy:
         del copy[key]
-    ad.io.write_elem(copy, key, element)
+    parent, _, name = key.rpartition("/")  # anndata 0.13 takes no path for a key
+    ad.io.write_elem(copy[parent] if parent else copy, name, element)
 
 
 def _categorical(code: npt.NDArray[np.int64], names: list[str]) -> pd.Categorical:

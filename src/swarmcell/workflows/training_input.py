@@ -53,7 +53,7 @@ def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
     named = []
     for path in prepared:
         adata = read_prepared(path)
-        for layer in list(adata.layers):
+        for layer in [name for name in adata.layers if name is not None]:  # anndata 0.13 keeps X there as None
             del adata.layers[layer]
         named.append((path.name, adata))
     return Sources(named, tuple(prepared))
