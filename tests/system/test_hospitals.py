@@ -18,7 +18,6 @@ import pytest
 import scanpy as sc
 
 from swarmcell.model import released
-
 from swarmcell.node.ledger import opened
 
 ROOT = Path(__file__).parents[2]
