@@ -98,7 +98,7 @@ def test_the_stages_follow_each_other_and_the_last_ends_the_study():
     assert (patient.stage, patient.phase) == ("patient", "statistics")
     assert patient.group("now") == {}
     assert sorted(patient.group("cell")) == ["bias", "weight"]
-    assert n_inputs(patient, STUDY, "patient") == 3 + 4
+    assert n_inputs(patient, STUDY, "patient") == 3 + 4 + 3 * 4  # proportions, pseudobulk, pseudobulk by type
     done = end_stage(patient, STUDY, RESULT, {"bias": np.zeros(2, np.int32)})
     assert done.finished
     assert not done.failure

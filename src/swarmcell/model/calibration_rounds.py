@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
 
-from swarmcell.cells.batches import Codes, Matrix
+from swarmcell.cells.batches import Codes, Matrix, is_sparse
 from swarmcell.model import novelty, temperature
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add
@@ -66,7 +67,8 @@ def slots(state: MergedState, study: Study) -> dict[str, Slot]:
         return sums_on_grid
     if state.phase == DENSITY:
         first, second = (Slot(bits=64, shape=(n, width), last=SUM_MAX) for n in (n_classes, width))
-        return {"count": _whole(n_classes), "first": first, "second": second}
+        by_type = Slot(bits=64, shape=(n_classes, len(state.arrays["panel"])), last=SUM_MAX)
+        return {"count": _whole(n_classes), "first": first, "second": second, "by_type": by_type}
     if state.phase == SPREAD:
         return {name: Slot(bits=64, shape=(1,), last=SUM_MAX) for name in _MOMENTS} | sums_on_grid
     if state.phase == THRESHOLD:
@@ -130,11 +132,16 @@ def _density_sums(state: MergedState, study: Study, examples: Examples) -> dict[
     n_classes, width = len(labels(study, CELL)), project.basis.shape[1]
     count = np.bincount(examples.y[examples.train], minlength=n_classes).astype(np.int64)
     first, second = np.zeros((n_classes, width)), np.zeros((width, width))
+    by_type = np.zeros((n_classes, len(project.basis)))
     for X, y in _chunks(examples, examples.train):
         projected = project(X)
-        np.add.at(first, y, projected)
+        member: Matrix = sparse.csr_matrix((np.ones(len(y)), (y, np.arange(len(y)))), shape=(n_classes, len(y)))
+        total: Matrix = member @ X
+        first += member @ projected
         second += projected.T @ projected
+        by_type += total.toarray() if is_sparse(total) else total
     return {
+        "by_type": _fixed(by_type, state, "the sums of each type"),
         "count": count,
         "first": _fixed(first, state, "the class sums"),
         "second": _fixed(second, state, "the second moments"),
@@ -185,6 +192,21 @@ def novelty_of(state: MergedState) -> Novelty:
     spread = [max(moments[i + 1] - moments[i] ** 2, 1e-12) ** 0.5 for i in (0, 2)]
     counted = state.arrays.get("novelty.n_by_score", np.zeros(len(novelty.EDGES), np.int64))
     return Novelty(_density(state), (moments[0], moments[2]), (spread[0], spread[1]), counted.astype(np.int64))
+
+
+def type_means(state: MergedState, n_types: int) -> Floats:
+    """Return the swarm-wide mean of each type on the panel, shape `(n_types, n_panel)`, in units of X.
+
+    A type that nobody has, and every type where the cells were not described, has the mean of all cells.
+    """
+    means = np.tile(to_float(state.arrays["mean"], STATISTICS_BITS), (n_types, 1))
+    if "novelty.by_type" not in state.arrays:
+        return means
+    count = state.arrays["novelty.count"].astype(np.float64)
+    known = count > 0
+    totals = to_float(state.arrays["novelty.by_type"], STATISTICS_BITS)[known]
+    means[known] = totals * (_n_total(state) / count[known])[:, None]
+    return means
 
 
 def calibration_of(state: MergedState, study: Study, stage: str) -> Calibration:

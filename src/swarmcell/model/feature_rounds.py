@@ -179,19 +179,30 @@ def choose(rule: FeatureRule, n: int, first: Array, second: Array) -> Array:
     return np.array(sorted(best), np.int64)
 
 
-def sample_statistics(features: Array, n_samples: int) -> dict[str, Array]:
-    """Return a site's sums over its training samples' features."""
+def sample_statistics(features: Array, condition: Array, n_conditions: int) -> dict[str, Array]:
+    """Return a site's sums over its training samples' features: of all, and of those of each condition."""
     first, second = sums(features)
-    return {"n": np.array([n_samples], np.int64), "x": first, "xx": second}
+    by_condition = [sums(features[condition == k])[0] for k in range(n_conditions)]
+    return {
+        "n": np.array([len(features)], np.int64),
+        "x": first,
+        "xx": second,
+        "n_by_condition": _tally(condition, n_conditions),
+        "x_by_condition": np.array(by_condition),
+        "xx_labelled": sums(features[condition >= 0])[1],
+    }
 
 
 def sample_slots(state: MergedState, study: Study) -> dict[str, Slot]:
     """Return what a site's sums over samples must look like."""
-    n = n_inputs(state, study, PATIENT)
+    n, n_conditions = n_inputs(state, study, PATIENT), len(study.conditions)
     return {
         "n": Slot(bits=64, shape=(1,), last=COUNT_MAX, signed=False),
         "x": Slot(bits=64, shape=(n,), last=SUM_MAX),
         "xx": Slot(bits=64, shape=(n,), last=SUM_MAX, signed=False),
+        "n_by_condition": Slot(bits=64, shape=(n_conditions,), last=COUNT_MAX, signed=False),
+        "x_by_condition": Slot(bits=64, shape=(n_conditions, n), last=SUM_MAX),
+        "xx_labelled": Slot(bits=64, shape=(n,), last=SUM_MAX, signed=False),
     }
 
 
@@ -203,8 +214,20 @@ def merge_sample_statistics(state: MergedState, study: Study, updates: Sequence[
     mean, scale = mean_and_scale(n, add(updates, "x"), add(updates, "xx"))
     parts = sample_features.blocks(study, [""] * len(state.arrays["panel"]))
     widths = np.concatenate([np.full(block.width, block.width, np.int64) for block in parts])
-    scaled = {**state.arrays, "patient.mean": mean, "patient.scale": widen(scale, widths)}
+    scaled = {**state.arrays, "patient.mean": mean, "patient.scale": widen(scale, widths), **_for_baselines(updates)}
     return start_fit(replace(state, arrays=scaled), study)
+
+
+def _for_baselines(updates: Sequence[Update]) -> dict[str, Array]:
+    """Return what the baselines of `model.baselines` are made of; the table of sites is sorted and names none."""
+    by_site = sorted(update.arrays["n_by_condition"].tolist() for update in updates)
+    last = (1 << 63) - 1
+    first, second = (np.clip(add(updates, name), -last, last) for name in ("x_by_condition", "xx_labelled"))
+    return {
+        "baseline.n_by_site": np.array(by_site, np.int64),
+        "baseline.x_by_condition": first.astype(np.int64),
+        "baseline.xx": second.astype(np.int64),
+    }
 
 
 def _result(updates: Sequence[Update], *, rounds: int) -> StageResult:

@@ -98,7 +98,8 @@ class Learner:
             return self._statistics(now, calibration_rounds.statistics(now, self.study, examples), len(examples.train))
         if now.phase == "statistics":
             rows = self._sample_rows(now)
-            return self._statistics(now, feature_rounds.sample_statistics(rows, len(rows)), len(rows))
+            conditions = self._cells.sample_condition, len(self.study.conditions)
+            return self._statistics(now, feature_rounds.sample_statistics(rows, *conditions), len(rows))
         return self._update(now, stop)
 
     def merge(self, state: bytes, contributions: Sequence[Contribution]) -> MergeOutcome:
@@ -207,6 +208,7 @@ class Learner:
                 kinds=kinds,
                 cell_type=_predicted(state, X) if "clr" in kinds else None,
                 n_types=len(self.study.cell_types),
+                type_means=calibration_rounds.type_means(state, len(self.study.cell_types)),
             )
         return self._samples
 

@@ -22,7 +22,7 @@ from scipy import sparse
 from swarmcell.cells.batches import Matrix, columns, is_sparse
 from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
 from swarmcell.files import writing
-from swarmcell.model import calibration_rounds, sample_features
+from swarmcell.model import baselines, calibration_rounds, sample_features
 from swarmcell.model.classifier import Scaling, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Novelty
@@ -187,7 +187,10 @@ def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n
         types = np.concatenate([model.cell_logits(X[i : i + CHUNK_ROWS]).argmax(axis=1) for i in starts])
     kinds = [block.kind for block in parts]
     n_types = len(model.cell_types)
-    return sample_features.compute(X, sample, n_samples, kinds=kinds, cell_type=types, n_types=n_types)
+    means = calibration_rounds.type_means(model.state, n_types)
+    return sample_features.compute(
+        X, sample, n_samples, kinds=kinds, cell_type=types, n_types=n_types, type_means=means
+    )
 
 
 def on_panel(adata: "AnnData", panel_ids: Sequence[str]) -> Matrix:
@@ -252,7 +255,9 @@ def summary(state: MergedState) -> dict[str, Any]:
                 "validation_loss": round(result.score.loss, 6),
                 "validation_accuracy": round(result.score.accuracy, 6),
             }
-    return {"rounds": state.round, "n_features": len(state.arrays.get("panel", ())), "stages": stages}
+    said = {"rounds": state.round, "n_features": len(state.arrays.get("panel", ())), "stages": stages}
+    found = baselines.site_only(state.arrays.get("baseline.n_by_site", ()))
+    return said if found is None else said | {"site_only": asdict(found) | {"sentence": found.sentence()}}
 
 
 def save(model: TrainedModel, path: Path, *, force: bool = False) -> None:
