@@ -323,3 +323,22 @@ def test_lowered_floors_of_a_swarm_are_said(make_cells, fit_model, tmp_path, flo
     found = evaluate(saved(made, tmp_path / "merged.safetensors"), files, n_bootstrap=20)
     said = [caveat for caveat in found.caveats if "1 donor(s) and 20 cells (by default 5 and 20)" in caveat]
     assert len(said) == n_said
+
+
+def test_baselines_are_always_there_on_the_same_held_out_donors(found):
+    named = {(one.task, one.name): one.figures for one in found.baselines}
+    assert named["patient", "site only"]["auroc"].value is not None
+    assert named["patient", "site only"]["balanced_accuracy"].value == pytest.approx(0.5)
+    assert all(set(figures) for figures in named.values())
+
+
+def test_a_site_that_predicts_the_condition_is_said_loudly_first(make_cells, fit_model, tmp_path):
+    ill, healthy = make_cells("site-a"), make_cells("site-b")
+    for adata, condition in ((ill, "ill"), (healthy, "healthy")):
+        adata.obs["condition"] = condition
+        schema.write_prepared(schema.plain(adata), tmp_path / f"{condition}.h5ad")
+    path = saved(fit_model(ill, healthy), tmp_path / "m.safetensors")
+    found = evaluate(path, [tmp_path / "ill.h5ad", tmp_path / "healthy.h5ad"], n_bootstrap=50)
+    assert found.site_only.is_alarm
+    assert found.caveats[0].startswith("ALARM, confounded")
+    assert {one.name: one.figures["auroc"].value for one in found.baselines if one.task == "patient"}["site only"] == 1

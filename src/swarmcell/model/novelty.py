@@ -107,12 +107,13 @@ class Density:
 
     def log_distance(self, X: Matrix) -> Floats:
         """Return the logarithm of the squared Mahalanobis distance to the nearest type, shape `(n_rows,)`."""
+        return np.asarray(np.log(np.maximum(self.distances(X).min(axis=1), _TINY)))
+
+    def distances(self, X: Matrix) -> Floats:
+        """Return the squared Mahalanobis distance to each present type, shape `(n_rows, n_present)`."""
         projected = self.projection(X)
-        nearest = np.full(len(projected), np.inf)
-        for mean in self.means:
-            offset = projected - mean
-            nearest = np.minimum(nearest, ((offset @ self.precision) * offset).sum(axis=1))
-        return np.asarray(np.log(np.maximum(nearest, _TINY)))
+        offsets = (projected - mean for mean in self.means)
+        return np.column_stack([((offset @ self.precision) * offset).sum(axis=1) for offset in offsets])
 
 
 def energy(outputs: Floats) -> Floats:

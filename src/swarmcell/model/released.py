@@ -112,6 +112,24 @@ class TrainedModel:
             scores.append(np.full(len(outputs), np.nan) if self.novelty is None else self.novelty.score(X, outputs))
         return np.concatenate(probabilities), np.concatenate(scores)
 
+    def nearest_types(self, adata: "AnnData") -> Floats:
+        """Return probabilities by the distance to each type: linear discriminant analysis with equal priors.
+
+        Raises
+        ------
+        ModelError
+            If the swarm has not described its cells.
+        """
+        if self.novelty is None:
+            msg = "this model's swarm had no inner-validation donors, so it has not described its cells."
+            raise ModelError(msg)
+        present = self.state.arrays["novelty.count"] > 0
+        found = np.zeros((adata.n_obs, len(self.cell_types)))
+        found[:, present] = np.concatenate(
+            [softmax(-self.novelty.density.distances(X) / 2) for X in self._chunks(adata)]
+        )
+        return found
+
     def unknown_from(self, rate: float) -> float:
         """Return the novelty that at most `rate` of the swarm's inner-validation cells reach (infinite: unknown)."""
         return float("inf") if self.novelty is None else self.novelty.threshold(rate)
@@ -150,14 +168,25 @@ class TrainedModel:
             If `adata` has fewer than 80 % of the panel's features.
         """
         self._require("patient", "conditions")
+        names, rows = self.sample_features(adata)
+        scaling = Scaling.from_fixed(self.state.arrays["patient.mean"], self.state.arrays["patient.scale"])
+        outputs = self.calibration("patient").apply(logits(self._parameters("patient"), rows, scaling))
+        return names, softmax(outputs)
+
+    def sample_features(self, adata: "AnnData") -> tuple[list[str], Floats]:
+        """Return sample names (sorted) and their unscaled features, shape `(n_samples, n_features)`.
+
+        Raises
+        ------
+        CellsError, PanelError
+            As for `predict_samples`.
+        """
         if "sample" not in adata.obs:
             msg = "obs['sample'] is missing: which specimen each cell is from. Prepare the file again."
             raise CellsError(msg)
         names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
         rows = sample_rows(self, self._on_panel(adata), codes.astype(np.int64), len(names))
-        scaling = Scaling.from_fixed(self.state.arrays["patient.mean"], self.state.arrays["patient.scale"])
-        outputs = self.calibration("patient").apply(logits(self._parameters("patient"), rows, scaling))
-        return [str(n) for n in names], softmax(outputs)
+        return [str(n) for n in names], rows
 
     def cell_logits(self, X: Matrix) -> Floats:
         """Return the cell task's outputs for cells that are already on the panel."""

@@ -22,6 +22,8 @@ def card_table(model: str, card: Mapping[str, Any]) -> Table:
     for stage in STAGES:
         if stage in card["stages"]:
             table.add_row(stage, _trained_on(card["stages"][stage], with_rounds=stage != "features"))
+    if "site_only" in card:
+        table.add_row("site alone", card["site_only"]["sentence"])
     return table
 
 

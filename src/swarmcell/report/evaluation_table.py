@@ -18,6 +18,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
     for task, title in ((evaluation.cell, "Cell types"), (evaluation.patient, "Patients")):
         if task is not None:
             console.print(_table(task, title))
+            console.print(_baselines(evaluation, "cell" if task is evaluation.cell else "patient"))
     for sentence in evaluation.summary:
         console.print(Text(f"- {sentence}"))
     for caveat in evaluation.caveats:
@@ -31,6 +32,20 @@ def _table(task: CellTask | PatientTask, title: str) -> Table:
         table.add_column(f"{found.model} (95 % interval)", justify="right")
     for key in task.models[0].figures:
         table.add_row(names.label(key), *_cells(task, key))
+    return table
+
+
+def _baselines(evaluation: Evaluation, task: str) -> Table:
+    found = [one for one in evaluation.baselines if one.task == task]
+    table = Table("baseline", title="What it must beat", title_justify="left")
+    for key in found[0].figures if found else ():
+        table.add_column(names.label(key), justify="right")
+    for one in found:
+        shown = (
+            f"{names.value(e)} ({names.interval(e)})" if names.interval(e) else names.value(e)
+            for e in one.figures.values()
+        )
+        table.add_row(one.name, *shown)
     return table
 
 

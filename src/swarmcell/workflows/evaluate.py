@@ -19,6 +19,7 @@ from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
 from swarmcell.metrics import words
 from swarmcell.model import released
+from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Floors
 from swarmcell.workflows.cell_figures import cell_task
@@ -37,6 +38,7 @@ from swarmcell.workflows.history import history
 from swarmcell.workflows.patient_figures import patient_task
 from swarmcell.workflows.portrait import portray
 from swarmcell.workflows.portrait_values import Covariate
+from swarmcell.workflows.reference_figures import cell_baselines, patient_baselines, site_alarm
 from swarmcell.workflows.scores import score_cells, score_samples
 from swarmcell.workflows.stream import PreparedFile
 
@@ -111,7 +113,7 @@ def evaluate(
             trained_on=_trained_on(models),
         )
         settings = Settings(seed=seed, n_bootstrap=n_bootstrap, n_permutations=N_PERMUTATIONS, level=0.95)
-        found = _evaluated(models, cohort, settings, observer)
+        found = _evaluated(models, cohort, inputs, settings, observer)
         portrait = portray(models[0].model, cohort, n_mapped=n_mapped, seed=seed, progress=_progress(observer))
         beside = covariates(cohort)
         caveats = (*found.caveats, *(_uneven(one) for one in beside if one.is_uneven))
@@ -125,7 +127,9 @@ def _uneven(covariate: Covariate) -> str:
     )
 
 
-def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, observer: Observer) -> Evaluation:
+def _evaluated(
+    models: Sequence[_Named], cohort: Cohort, files: Sequence[PreparedFile], settings: Settings, observer: Observer
+) -> Evaluation:
     by_cell = [m for m in models if m.model.has_cell_task and cohort.has_cell_types]
     by_patient = [m for m in models if m.model.has_patient_task and cohort.has_conditions]
     if not by_cell and not by_patient:
@@ -134,12 +138,16 @@ def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, obs
             "this model predicts. Attach labels when preparing (--cell-type-key, --condition-key), or use predict."
         )
         raise CellsError(msg)
-    observer("total", {"n": cohort.n_cells * (len(by_cell) + len(by_patient) + 1)})
+    passes = len(by_cell) + len(by_patient) + 2 * models[0].model.has_cell_task + models[0].model.has_patient_task
+    observer("total", {"n": cohort.n_cells * (passes + 1)})
     progress = _progress(observer)
     cells = {m.name: score_cells(m.model, cohort, progress) for m in by_cell}
     samples = {m.name: score_samples(m.model, cohort, progress) for m in by_patient}
     cell = cell_task(cohort, cells, settings) if cells else None
     patient = patient_task(cohort, samples, settings) if samples else None
+    baselines = cell_baselines(by_cell[0].model, cohort, settings, progress) if by_cell else ()
+    baselines += patient_baselines(by_patient[0].model, cohort, files, settings, progress) if by_patient else ()
+    alarm = site_alarm(cohort, files, by_patient[0].model) if by_patient else None
     return Evaluation(
         study=models[0].model.study.name,
         modality=models[0].model.study.modality,
@@ -148,14 +156,21 @@ def _evaluated(models: Sequence[_Named], cohort: Cohort, settings: Settings, obs
         cell=cell,
         patient=patient,
         summary=tuple(_summary(cell, patient)),
-        caveats=tuple(_caveats(cohort, models, cell, patient)),
+        caveats=(*_confounded(alarm), *_caveats(cohort, models, cell, patient)),
         settings=settings,
         versions=_versions(),
+        baselines=baselines,
+        site_only=alarm,
     )
 
 
 def _progress(observer: Observer) -> Callable[[int], None]:
     return lambda n: observer("progress", {"n": n})
+
+
+def _confounded(alarm: SiteOnly | None) -> Iterator[str]:
+    if alarm is not None and alarm.is_alarm:
+        yield alarm.sentence()
 
 
 def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:

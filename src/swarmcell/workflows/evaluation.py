@@ -12,6 +12,7 @@ import numpy as np
 
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest
+from swarmcell.model.baselines import SiteOnly
 from swarmcell.workflows.portrait_values import Covariate, Portrait, RoundRow
 
 SCHEMA = 1
@@ -199,6 +200,16 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What a model must beat: `task` is `cell` or `patient`, `what` says what the baseline does."""
+
+    task: str
+    name: str
+    what: str
+    figures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The whole result: the first of `models` is the one that was asked for."""
 
@@ -215,6 +226,8 @@ class Evaluation:
     portrait: Portrait | None = None
     covariates: tuple[Covariate, ...] = ()
     history: tuple[RoundRow, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+    site_only: SiteOnly | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a number that is not defined is null."""

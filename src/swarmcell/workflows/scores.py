@@ -5,6 +5,7 @@ Rules: cells pass in blocks; nothing here grows with the number of cells.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from swarmcell.metrics import cell
 from swarmcell.metrics.calibration import N_BINS, reliability_sums
 from swarmcell.model.released import TrainedModel
 from swarmcell.workflows.cohort import UNLABELLED, Cohort
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -39,7 +43,18 @@ class CellScores:
     called: Integers
 
 
-def score_cells(model: TrainedModel, cohort: Cohort, progress: Progress) -> CellScores:
+class CellModel(Protocol):
+    """What is asked of a model of cells, or of a baseline."""
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """Classes, in the order of the probabilities."""
+
+    def predict_cells(self, adata: "AnnData", /) -> Floats:
+        """Return each cell's probabilities, shape `(n_obs, n_classes)`."""
+
+
+def score_cells(model: CellModel, cohort: Cohort, progress: Progress) -> CellScores:
     """Predict all held-out cells whose type is known; `progress` gets the number of cells of each block."""
     n_donors, n_types = len(cohort.donors), len(cohort.cell_types)
     sums = CellScores(
