@@ -63,10 +63,19 @@ def test_a_linear_classifiers_gradient_is_its_coefficient():
 def test_contributions_of_cells_have_the_samples_own_sum_as_their_mean(seed):
     rng = np.random.default_rng(seed)
     n_types, names = 3, tuple("ABCD")
-    kinds = ("clr", "mean", "sd", *(f"q{q:g}" for q in sample_features.QUANTILES))
-    parts = [Block(k, tuple("xyz") if k == "clr" else names) for k in kinds]
+    kinds = ("clr", "mean", "type", "sd", *(f"q{q:g}" for q in sample_features.QUANTILES))
+    width = {"clr": tuple("xyz"), "type": names * n_types}
+    parts = [Block(k, width.get(k, names)) for k in kinds]
     X, types = rng.gamma(1.0, 1.0, (50, 4)).astype(np.float32), rng.integers(0, n_types, 50)
-    features = sample_features.compute(X, np.zeros(50, np.int64), 1, kinds=kinds, cell_type=types, n_types=n_types)[0]
+    features = sample_features.compute(
+        X,
+        np.zeros(50, np.int64),
+        1,
+        kinds=kinds,
+        cell_type=types,
+        n_types=n_types,
+        type_means=rng.gamma(1.0, 1.0, (n_types, 4)),
+    )[0]
     gradient, reference = rng.normal(size=len(features)), rng.normal(size=len(features))
     shared = attribution.cell_contributions(
         X, types, parts=parts, features=features, gradient=gradient, reference=reference
@@ -77,16 +86,19 @@ def test_contributions_of_cells_have_the_samples_own_sum_as_their_mean(seed):
 def test_a_cells_contribution_is_what_the_answer_loses_without_it():
     """Influence is the derivative by a cell's weight: leaving one of many cells out moves the features by it / n."""
     rng = np.random.default_rng(3)
-    kinds = ("clr", "mean", "sd")
-    parts = [Block("clr", ("x", "y")), Block("mean", ("A", "B")), Block("sd", ("A", "B"))]
+    kinds = ("clr", "mean", "type", "sd")
+    parts = [Block("clr", ("x", "y")), Block("mean", ("A", "B")), Block("type", tuple("ABCD")), Block("sd", ("A", "B"))]
     X, types = rng.normal(2.0, 1.0, (2000, 2)).astype(np.float32), rng.integers(0, 2, 2000)
 
     def features(rows):
         zero = np.zeros(len(rows), np.int64)
-        return sample_features.compute(X[rows], zero, 1, kinds=kinds, cell_type=types[rows], n_types=2)[0]
+        means = X.mean(axis=0) * np.ones((2, 1))
+        return sample_features.compute(
+            X[rows], zero, 1, kinds=kinds, cell_type=types[rows], n_types=2, type_means=means
+        )[0]
 
     everything = np.arange(2000)
-    whole, gradient = features(everything), rng.normal(size=6)
+    whole, gradient = features(everything), rng.normal(size=10)
     shared = attribution.cell_contributions(X, types, parts=parts, features=whole, gradient=gradient, reference=whole)
     for cell in (0, 7, 1500):
         lost = float(gradient @ (whole - features(np.delete(everything, cell))))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from swarmcell.cells.batches import Matrix, filled
 from swarmcell.model.classifier import NORM_EPSILON, Scaling
 from swarmcell.model.fixed import Floats
-from swarmcell.model.sample_features import PSEUDO_COUNT, Block
+from swarmcell.model.sample_features import PSEUDO_CELLS, PSEUDO_COUNT, Block
 
 N_STEPS = 64  # of the path; chosen: sums then differ from the change of the output by less than 1 %
 SPREAD = 0.05  # of probability, around a quantile, within which its density is taken; chosen
@@ -116,6 +116,8 @@ def _influence(
         return _type_influence(cell_type, gradient)
     if kind == "mean":
         return np.asarray(X @ gradient, np.float64) - float(values @ gradient)
+    if kind == "type" and cell_type is not None:
+        return _own_type_influence(X, cell_type, values, gradient)
     dense = filled(X).astype(np.float64)
     if kind == "sd":
         centred = (dense - dense.mean(axis=0)) ** 2 - values**2
@@ -132,3 +134,13 @@ def _type_influence(cell_type: npt.NDArray[np.int64], gradient: Floats) -> Float
     slope = (gradient - gradient.mean()) / (counts + PSEUDO_COUNT)  # of centred logarithms, by the number of cells
     per_type = slope * counts.sum()
     return np.asarray(per_type[cell_type] - float(per_type @ counts) / counts.sum())
+
+
+def _own_type_influence(X: Matrix, cell_type: npt.NDArray[np.int64], values: Floats, gradient: Floats) -> Floats:
+    """Return the influence on the pseudobulk of the cell's own type; what the swarm's mean adds is shared evenly."""
+    n_panel, n = X.shape[1], np.bincount(cell_type, minlength=len(values) // X.shape[1])
+    by_type, means = gradient.reshape(-1, n_panel), values.reshape(-1, n_panel)
+    offset = np.asarray(X @ by_type.T, np.float64) - (means * by_type).sum(axis=1)
+    rows = np.arange(len(cell_type))
+    moved = offset[rows, cell_type] * len(cell_type) / (n[cell_type] + PSEUDO_CELLS)
+    return np.asarray(moved - moved.mean())
