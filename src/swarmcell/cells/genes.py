@@ -15,11 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from swarmcell.cells.panel import Feature, Panel
+from swarmcell.cells.panel import COVERAGE_MIN, Feature, Panel
 from swarmcell.cells.readers.source import Block, CountSource, Names
 from swarmcell.errors import PanelError
 
-COVERAGE_MIN = 0.8  # share of the universe that a site must have measured
 _VERSION = re.compile(r"^(ENS[A-Z]*[GT]\d{11})\.\d+(?:_PAR_Y)?$")
 _DATE = re.compile(r"^(\d{1,2}-(Mar|Sep|Dec|Oct|Apr|Feb)|(Mar|Sep|Dec|Oct|Apr|Feb)-\d{1,2}|20\d\d-\d\d-\d\d.*)$", re.I)
 _SPECIES = {"human": re.compile(r"^ENSG\d"), "mouse": re.compile(r"^ENSMUSG\d"), "rat": re.compile(r"^ENSRNOG\d")}

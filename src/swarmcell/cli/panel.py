@@ -23,6 +23,9 @@ def create(  # noqa: PLR0917 (options are arguments)
     modality: Annotated[str | None, typer.Option("--modality", help="rna or cytometry; else told by the file.")] = None,
     genome: Annotated[str | None, typer.Option("--genome", help="Genome of a 10x h5 file with several.")] = None,
     input_kind: Annotated[str, typer.Option("--input", help="counts, or lognorm (log-normalised X).")] = "counts",
+    aliases: Annotated[
+        Path | None, typer.Option("--aliases", help="Table (csv, tsv) of other names: columns alias, feature.")
+    ] = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -44,7 +47,11 @@ def create(  # noqa: PLR0917 (options are arguments)
         raise UsageError(msg)
     chosen: Any = modality
     options = ReadOptions(kind="lognorm" if input_kind == "lognorm" else "counts", genome=genome)
-    made = panel.create(sources, out, modality=chosen, name=name, reference=reference, options=options, force=force)
+    made, left_out = panel.create(
+        sources, out, modality=chosen, name=name, reference=reference, options=options, aliases=aliases, force=force
+    )
+    if left_out:
+        say(f"{len(left_out)} aliases left out, for they would name two features: {', '.join(left_out[:_SHOWN])}")
     say(f"{out}: {len(made.features)} features, {made.modality}, sha256 {made.sha256}")
     if json:
         print_json({key: value for key, value in panel.described(made).items() if key != "features"})
@@ -53,12 +60,12 @@ def create(  # noqa: PLR0917 (options are arguments)
 
 @app.command("show")
 def show(
-    path: Annotated[Path, typer.Argument(help="A panel (.json), or a prepared file (.h5ad) that carries one.")],
+    path: Annotated[Path, typer.Argument(help="A panel (.json), a prepared file (.h5ad), or a model (.safetensors).")],
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show a panel: what it is of, its digest, its features.
+    """Show a panel: what it is of, its digest, its features; of a model, those that its sites chose together.
 
     Example: `swarmcell panel show sample_data/rna/universe.json`
     """
@@ -74,12 +81,17 @@ def show(
         say(f"  {feature['id']}  {feature['symbol']}{aliases}")
     if about["n_features"] > _SHOWN:
         say(f"  ... and {about['n_features'] - _SHOWN} more (--json shows all)")
-    next_command(f"swarmcell preprocess SOURCE --universe {path} --out PREPARED.h5ad")
+    is_model = path.suffix == ".safetensors"
+    next_command(
+        f"swarmcell predict {path} PREPARED.h5ad"
+        if is_model
+        else f"swarmcell preprocess SOURCE --universe {path} --out PREPARED.h5ad"
+    )
 
 
 @app.command("diff")
 def diff(
-    a: Annotated[Path, typer.Argument(help="A panel (.json), or a prepared file (.h5ad) that carries one.")],
+    a: Annotated[Path, typer.Argument(help="A panel (.json), a prepared file (.h5ad), or a model (.safetensors).")],
     b: Annotated[Path, typer.Argument(help="Another.")],
     json: Json = False,
     quiet: Quiet = False,
@@ -107,6 +119,7 @@ def diff(
 def _plain(difference: "Difference") -> dict[str, Any]:
     return {
         "same": difference.same,
+        "coverage": round(difference.coverage, 4),
         "only_in_a": list(difference.only_in_a),
         "only_in_b": list(difference.only_in_b),
         "reordered": difference.reordered,
@@ -115,9 +128,12 @@ def _plain(difference: "Difference") -> dict[str, Any]:
 
 
 def _say_difference(difference: "Difference", a: Path, b: Path) -> None:
+    from swarmcell.cells.panel import COVERAGE_MIN
+
     for path, names in ((a, difference.only_in_a), (b, difference.only_in_b)):
         if names:
             say(f"only in {path}: {len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})")
+    say(f"{b} has {difference.coverage:.0%} of the features of {a}; a site needs at least {COVERAGE_MIN:.0%}")
     if difference.reordered:
         say("the same features stand in another order")
     for name, (before, after) in list(difference.changed.items())[:_SHOWN]:

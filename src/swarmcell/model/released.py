@@ -20,6 +20,7 @@ from safetensors.numpy import save as to_safetensors
 from scipy import sparse
 
 from swarmcell.cells.batches import Matrix, columns, is_sparse
+from swarmcell.cells.panel import COVERAGE_MIN
 from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
 from swarmcell.files import writing
 from swarmcell.model import baselines, calibration_rounds, sample_features
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CHUNK_ROWS = 8192  # cells predicted at a time
-COVERAGE_MIN = 0.8  # of the panel's features; DESIGN section 4
 _KEY = "swarmcell"
 
 

@@ -21,8 +21,9 @@ def create(
     name: str | None,
     reference: str,
     options: ReadOptions,
+    aliases: Path | None = None,
     force: bool = False,
-) -> Panel:
+) -> tuple[Panel, tuple[str, ...]]:
     """Write the panel of the features that every source has, in the order of the first.
 
     Parameters
@@ -33,23 +34,33 @@ def create(
         `None`: cytometry where the first source is FCS, else RNA.
     options
         What a reader must be told of RNA; where the counts stand tells which features count.
+    aliases
+        A table of other names (`cells.panel.read_aliases`), which the panel then carries to every site.
+
+    Returns
+    -------
+    tuple
+        The panel, and the aliases of the table that were left out because they would name two features.
 
     Raises
     ------
+    InputError
+        If the table of aliases cannot be read.
     PanelError
         If the sources have no feature in common.
     OutputError
         If `out` exists (without `force`) or cannot be written.
     """
     is_events = modality == "cytometry" or (modality is None and sources[0].exists() and is_cytometry(sources[0]))
+    pairs = () if aliases is None else panel.read_aliases(aliases)
     made = [_of_events(path) if is_events else _of_matrix(path, options) for path in sources]
-    panels = _common(made, name or stem(out.name), reference)
-    panel.dump(panels, out, force=force)
-    return panels
+    common, left_out = panel.with_aliases(_common(made, name or stem(out.name), reference), pairs)
+    panel.dump(common, out, force=force)
+    return common, left_out
 
 
 def read(path: Path) -> Panel:
-    """Read a panel from its file, or from a prepared file that carries one.
+    """Read a panel from its file, a prepared file that carries one, or a model: the features that it reads.
 
     Raises
     ------
@@ -59,8 +70,10 @@ def read(path: Path) -> Panel:
         If it is neither.
     """
     if not path.is_file():
-        msg = f"{path}: no such file. Give a panel (.json) or a prepared file (.h5ad)."
+        msg = f"{path}: no such file. Give a panel (.json), a prepared file (.h5ad) or a model (.safetensors)."
         raise InputError(msg)
+    if path.suffix == ".safetensors":
+        return _of_model(path)
     if not hdf5.is_hdf5(path):
         return panel.load(path)
     with hdf5.open_file(path) as file, hdf5.reading(path):
@@ -83,6 +96,16 @@ def described(one: Panel) -> dict[str, Any]:
         "sha256": one.sha256,
         "features": [{"id": f.id, "symbol": f.symbol, "aliases": list(f.aliases)} for f in one.features],
     }
+
+
+def _of_model(path: Path) -> Panel:
+    """Return the panel that a study chose: IDs only, for a model knows no symbols."""
+    from swarmcell.model import released  # noqa: PLC0415 (torch is slow to import, and the other panels need it not)
+
+    model = released.load(path)
+    features = tuple(Feature(name) for name in model.panel_ids)
+    transform = panel.TRANSFORMS[model.study.modality][0]
+    return Panel(f"{model.study.name} ({model.study.features.rule})", model.study.modality, "", features, transform)
 
 
 def _of_matrix(path: Path, options: ReadOptions) -> Panel:
