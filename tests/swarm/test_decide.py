@@ -159,8 +159,9 @@ def test_a_member_attests_its_own_merge_once_per_view(founded):
 def test_a_member_commits_on_a_certificate_and_shows_the_body(founded):
     seat = closed(founded)
     content = founded.body(Outcome(state=h("state", 1))).encode()
-    for name in ("m1", "m2"):
-        founded.say(name, Attest(height=1, view=0, body=body_digest(content)))
+    attest = Attest(height=1, view=0, body=body_digest(content))
+    founded.say("m1", attest)
+    seat.sign(attest)
     assert seat.signs() == [Commit(height=1, view=0, body=body_digest(content), content=content)]
 
 
@@ -249,6 +250,32 @@ def test_a_study_that_ended_is_told_with_its_failure_once_the_state_is_there(fou
     assert seat.only(Finish) == [Finish(state=h("end"), failure="no site has cells")]
     seat.me.states.clear()
     assert seat.only(Finish) == []
+
+
+def test_only_the_first_attesters_show_the_body(founded):
+    seat = closed(founded)
+    content = founded.body(Outcome(state=h("state", 1))).encode()
+    attest = Attest(height=1, view=0, body=body_digest(content))
+    for name in ("m1", "m2"):
+        founded.say(name, attest)
+    assert seat.signs() == [Commit(height=1, view=0, body=body_digest(content), content=b"")]
+
+
+def test_a_final_block_whose_body_nobody_showed_is_shown_by_the_first_next(founded):
+    """The first attesters commit with the body; if all of them lie or vanish, patience brings it."""
+    seat = closed(founded)
+    content = founded.body(Outcome(state=h("state", 1))).encode()
+    digest = body_digest(content)
+    for payload in (Attest(height=1, view=0, body=digest), Commit(height=1, view=0, body=digest)):
+        for name in ("m1", "m2"):
+            founded.say(name, payload)
+    assert founded.state.height == 1, "final by its commits, and nobody knows its bytes"
+    seat.sign(Commit(height=1, view=0, body=digest))
+    seat.actions(0)
+    (call,) = [p for p in seat.signs(PATIENCE_MS + 1) if isinstance(p, Next)]
+    assert call.content == content
+    founded.say("m0", call)
+    assert founded.state.height == 2
 
 
 def revoke_with_garbage(scene):

@@ -19,6 +19,7 @@ from swarmcell.cli import (
     preprocess,
     runs,
     swarm_members,
+    swarm_simulate,
     train,
 )
 from swarmcell.cli.common import EXIT_INTERRUPTED, fail
@@ -59,6 +60,7 @@ app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.command("runs")(runs.runs)
 app.command("demo")(demo.demo)
+swarm_members.app.command("simulate")(swarm_simulate.simulate)
 app.add_typer(identity.app, name="identity")
 app.add_typer(swarm_members.app, name="swarm")  # the app of cli/swarm.py, with the commands on members
 app.add_typer(engine.app, name="engine")

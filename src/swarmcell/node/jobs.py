@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from swarmcell.errors import SwarmcellError
+from swarmcell.swarm.encoding import EncodingError
 
 THREADS = 3  # a training that goes on, a merge, a checkpoint
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Jobs:
     async def _guard(self, name: object, job: Coroutine[Any, Any, None], on_fault: Callable[[str], None]) -> None:
         try:
             await job
-        except (SwarmcellError, OSError, MemoryError) as error:
+        except (SwarmcellError, EncodingError, OSError, MemoryError) as error:
             on_fault(str(error) or type(error).__name__)
         finally:
             del self._running[name]

@@ -43,4 +43,5 @@ roster     members, quorum         chains   authors' chains, quotas   votes     
 rounds     what is merged          views    `next`, candidates        proposals changes of the roster
 state      `State.apply`           replay   a whole log               decide    what a peer does next
 me         a peer's own side       actions  what `decide` asks for    audit     an auditor that shares none of this
+memo       work once per height    snapshot a state as bytes        adopt     starting from a checkpoint
 """

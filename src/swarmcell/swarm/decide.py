@@ -25,8 +25,8 @@ def decide(state: State, me: Me, now_ms: int) -> list[Action]:
 
     Returns
     -------
-    Actions, none of which depends on another one being performed; at most one of them signs. A `Wait` says what the
-    swarm waits for.
+    Actions, none of which depends on another one being performed; at most one of them signs. Where none does, a `Wait`
+    says what the swarm waits for.
     """
     if reason := me.stranger or state.halted or duties.diverged(state, me):
         return [Stop(reason)]
@@ -43,8 +43,9 @@ def decide(state: State, me: Me, now_ms: int) -> list[Action]:
         *duties.contribute(state, me, now_ms),
         *duties.checkpoint(state, me, now_ms),
         *_end(state, me),
-        *_wait(state, me, now_ms),
     ]
+    if not any(isinstance(action, Sign) for action in actions):  # else it need not wait
+        actions += _wait(state, me, now_ms)
     return _one_signature(actions)
 
 

@@ -20,6 +20,7 @@ from swarmcell.swarm.encoding import EncodingError
 from swarmcell.swarm.entries import Entry, decode_entry
 from swarmcell.swarm.founding import Founding
 from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.memo import Memo
 from swarmcell.swarm.payloads import (
     Accept,
     Acknowledge,
@@ -104,7 +105,7 @@ class State:
         self.genesis = genesis
         self.swarm = genesis.digest
         self.pins = dict(pins or {})
-        self.roster = founding(genesis)
+        self.roster = self._founders = founding(genesis)
         self.last: Block | None = None
         self.blocks: dict[int, Block] = {}
         self.ballot = Ballot(0, self.roster)
@@ -116,6 +117,7 @@ class State:
         self.checkpoints = Checkpoints()
         self.evaluations: dict[tuple[bytes, bytes], tuple[int, Entry]] = {}
         self.candidate: Candidate | None = None
+        self.memo = Memo()
         self.ahead: dict[int, list[tuple[int, Entry]]] = {}
         self.strangers: dict[bytes, tuple[int, Entry]] = {}
         self.ignored: Counter[str] = Counter()
@@ -283,7 +285,7 @@ class State:
         return ""
 
     def _accept(self, position: int, entry: Entry, payload: Accept) -> str:
-        fault = self.founding.accept(entry, payload, position, founding(self.genesis))
+        fault = self.founding.accept(entry, payload, position, self._founders)
         self._close()
         return fault
 
@@ -350,6 +352,7 @@ class State:
     def open(self) -> None:
         """Set up the open height from what is known of it already."""
         self.candidate = None
+        self.memo = Memo()
         self.ballot = Ballot(self.height, self.roster)
         for _, entry in self.ahead.pop(self.height, ()):
             self._ahead_of[entry.author] -= 1

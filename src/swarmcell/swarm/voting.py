@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from swarmcell.swarm import blocks
 from swarmcell.swarm.actions import Action, Merge, Offer, OpenKey, Outcome, Sign
-from swarmcell.swarm.blocks import Candidate, Changed, Founded, Unknown
-from swarmcell.swarm.body import Body, body_digest
+from swarmcell.swarm.blocks import Block, Candidate, Changed, Founded, Merged, Unknown
+from swarmcell.swarm.body import body_digest
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import VIEW_MAX, Attest, Commit, Next
+from swarmcell.swarm.roster import Roster
 from swarmcell.swarm.state import State
 from swarmcell.swarm.views import plan
 
@@ -63,29 +64,39 @@ def content(state: State, me: Me, view: int) -> bytes | Action | Abstain | None:
         return None
     if isinstance(found, Unknown):
         return Abstain(f"{len(found.missing)} entries that others know have not been read yet")
-    body = _body(state, me, found.candidate)
-    if not isinstance(body, Body):
-        return body
-    own = body.encode()
-    if found.content and own != found.content:
+    own = _own_content(state, me, found.candidate)
+    if isinstance(own, bytes) and found.content and own != found.content:
         return Abstain("this site's own merge differs from the certified one")
     return own
 
 
-def _body(state: State, me: Me, candidate: Candidate) -> Body | Action | Abstain:
+def _own_content(state: State, me: Me, candidate: Candidate) -> bytes | Action | Abstain:
     if isinstance(candidate, Founded):
         if (key := open_key(state, me, 0, candidate.key_digest)) is not None:
             return key
         outcome = _merge(state, me, ())
-        return blocks.found(state.roster, candidate, outcome) if isinstance(outcome, Outcome) else outcome
-    if state.body is None:
+    elif state.last is None:
         return Abstain("the swarm is not founded yet")
-    if isinstance(candidate, Changed):
-        return blocks.change(state.body, state.roster, candidate)
-    outcome = _merge(state, me, candidate.offers)
-    return (
-        blocks.merge(state.body, state.roster, candidate.offers, outcome) if isinstance(outcome, Outcome) else outcome
-    )
+    elif isinstance(candidate, Changed):
+        return state.memo.once(_content_of, state.last, state.roster, candidate, None)
+    else:
+        outcome = _merge(state, me, candidate.offers)
+    if not isinstance(outcome, Outcome):
+        return outcome
+    return state.memo.once(_content_of, state.last, state.roster, candidate, outcome)
+
+
+def _content_of(last: Block | None, roster: Roster, candidate: Candidate, outcome: Outcome | None) -> bytes:
+    """Return the bytes of the body that follows from a candidate."""
+    match candidate:
+        case Founded() if outcome is not None:
+            return blocks.found(roster, candidate, outcome).encode()
+        case Changed() if last is not None:
+            return blocks.change(last.body, roster, candidate).encode()
+        case Merged(offers=offers) if last is not None and outcome is not None:
+            return blocks.merge(last.body, roster, offers, outcome).encode()
+    msg = f"{candidate} has no body at this height"
+    raise AssertionError(msg)
 
 
 def open_key(state: State, me: Me, epoch: int, key_digest: bytes) -> OpenKey | Abstain | None:
@@ -101,7 +112,7 @@ def open_key(state: State, me: Me, epoch: int, key_digest: bytes) -> OpenKey | A
 def _merge(state: State, me: Me, offers: tuple[Offer, ...]) -> Outcome | Action | Abstain:
     body = state.body
     base = b"" if body is None else body.state
-    key = blocks.merge_key(state.height, base, offers)
+    key = state.memo.once(_name_of_merge, state.last, offers)
     if key in me.outcomes:
         return me.outcomes[key]
     if key in me.refused:
@@ -110,6 +121,10 @@ def _merge(state: State, me: Me, offers: tuple[Offer, ...]) -> Outcome | Action 
         return Abstain("the merged state before this round is not at hand yet")
     number = 0 if body is None else state.rounds.number
     return Merge(key=key, height=state.height, round=number, base=base, offers=offers)
+
+
+def _name_of_merge(last: Block | None, offers: tuple[Offer, ...]) -> bytes:
+    return blocks.merge_key(*((0, b"") if last is None else (last.body.height + 1, last.body.state)), offers)
 
 
 def _attest(state: State, me: Me) -> list[Action]:
@@ -127,8 +142,17 @@ def _commit(state: State, me: Me) -> Sign | None:
     if found is None or not may_commit(state, me, found[0]):
         return None
     view, digest, body = found
-    shown = b"" if digest in state.ballot.bodies else body
-    return Sign(Commit(height=state.height, view=view, body=digest, content=shown))
+    shows = digest not in state.ballot.bodies and _shows_body(state, me, view, digest)
+    return Sign(Commit(height=state.height, view=view, body=digest, content=body if shows else b""))
+
+
+def _shows_body(state: State, me: Me, view: int, digest: bytes) -> bool:
+    """Say whether this member is among the few whose commits carry the body: the first attesters, who are up.
+
+    All commit at about the same time, so else a block of a thousand members would carry a thousand bodies. One of them
+    may crash; if all do, the first `next` shows the body.
+    """
+    return me.key in list(state.ballot.attests[view, digest])[: state.roster.doubt + 1]
 
 
 def certificate(state: State, me: Me) -> tuple[int, bytes, bytes] | None:
