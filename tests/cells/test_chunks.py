@@ -40,6 +40,14 @@ def test_chunks_that_were_never_written_are_the_fill_value(tmp_path: Path) -> No
         np.testing.assert_array_equal(chunks.opened(stored)[0:1000], stored[:])
 
 
+def test_places_beyond_two_billion_are_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        stored = file.create_dataset("a", (2**31 + 1000,), np.int32, chunks=(100,), compression="gzip", fillvalue=7)
+        stored[2**31 + 50 : 2**31 + 60] = 1
+        values = chunks.opened(stored)[2**31 + 40 : 2**31 + 70]
+    assert list(values) == [7] * 10 + [1] * 10 + [7] * 10
+
+
 def test_a_damaged_chunk_is_told(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         stored = file.create_dataset("a", data=np.arange(1000), chunks=(100,), compression="gzip")

@@ -4,6 +4,7 @@ Rules: counts are looked for in `layers["counts"]`, `raw` and `X`, in that order
 is taken; which one it was is noted. CSR and dense matrices are read as a stream; CSC is turned in memory.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def open_store(path: Path, opener: Opener, options: ReadOptions, name: str) -> C
 def _open(path: Path, store: Store, opener: Opener, options: ReadOptions, name: str) -> CountSource:
     if "obs" not in store or "var" not in store:
         msg = f"{path}: HDF5 or zarr, but neither AnnData nor a 10x matrix (it holds {', '.join(list(store)[:5])})."
+        if any(hasattr(store[name], "keys") and "indptr" in store[name] for name in store):
+            msg += " There is a matrix, without the names of its cells and genes: export it again."
         raise InputError(msg)
     obs = _frame(store, "obs")
     matrix = _choose(store, path, options)
@@ -205,7 +208,9 @@ def _frame(store: Store, name: str) -> pd.DataFrame:
     stored = store[name]
     if hasattr(stored, "dtype"):
         return _compound_frame(store, name, np.asarray(stored[()]))
-    elem: Any = ad.io.read_elem(stored)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # of old encodings: they are read all the same
+        elem: Any = ad.io.read_elem(stored)
     frame = pd.DataFrame(elem)
     frame.index = pd.Index(frame.index.astype(str).to_numpy(dtype=object), dtype=object)
     return frame

@@ -49,7 +49,7 @@ def open_loom(path: Path, options: ReadOptions) -> CountSource:
     if (len(cells), len(ids)) != (n_obs, n_features):
         msg = (
             f"{path}: its matrix is {n_features} x {n_obs}, but it names {len(ids)} features and {len(cells)} cells. "
-            "Loom holds features x cells: is it transposed?"
+            "Loom holds features x cells: if it is transposed, write it the other way round."
         )
         raise InputError(msg)
     obs = pd.DataFrame({k: v for k, v in columns.items() if v is not None}, index=pd.Index(cells, dtype=object))

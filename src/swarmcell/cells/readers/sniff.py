@@ -48,10 +48,20 @@ def _reader(path: Path) -> Callable[[Path, ReadOptions], CountSource]:
         return _hdf5_reader(path)
     if table.is_table(path):
         return table.open_table
-    msg = f"{path}: not a single-cell file that swarmcell knows. Expected one of: {FORMATS}."
+    msg = f"{path}: not a single-cell file that swarmcell knows. Expected one of: {FORMATS}. {_remedy(path)}"
     if path.suffix.lower() in (".h5ad", ".h5", ".loom"):
         msg = f"{path}: not HDF5, though its name says so; it is damaged or something else. Copy or export it again."
     raise InputError(msg)
+
+
+def _remedy(path: Path) -> str:
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar", ".zip", ".7z", ".rar")):
+        return "Unpack the archive, and give the folder or file in it."
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        return "Export the counts as csv from where they come from: a spreadsheet turns gene names into dates."
+    if path.suffix.lower() in (".rds", ".rda", ".rdata", ".h5seurat"):
+        return "Export it from R as a 10x folder or .h5ad."
+    return "Export it as one of these."
 
 
 def _hdf5_reader(path: Path) -> Callable[[Path, ReadOptions], CountSource]:

@@ -27,7 +27,7 @@ from swarmcell.cells.readers.text import TEXT_ERRORS, open_bytes, truncated
 from swarmcell.errors import InputError, UsageError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-_GENE_ID = re.compile(r"^(ENS[A-Z]*G\d{11}|SIMG\d+|FBgn\d+|WBGene\d+)(\.\d+)?$")
+_GENE_ID = re.compile(r"^(ENS[A-Z]*G\d{11}|SIMG\d+|FBgn\d+|WBGene\d+|\d{7}[A-Za-z]\d{2}[Rr]ik)(\.\d+)?$")
 # Genes that nearly every table of blood or tissue names, in upper case so that mouse symbols match as well.
 _COMMON = frozenset(
     [

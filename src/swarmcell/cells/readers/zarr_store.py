@@ -40,7 +40,11 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         yield zarr.open_group(store, mode="r")
     except (OSError, ValueError, FileNotFoundError) as error:
-        msg = f"{path}: not a zarr group ({' '.join(str(error).split())[:200]}). Copy it again."
+        said = " ".join(str(error).split())[:200]
+        msg = f"{path}: not a zarr group ({said}). Copy it again."
+        if "data type" in said or "codec" in said:
+            msg = f"{path}: written in an encoding that zarr {zarr.__version__} cannot read ({said}). Update: pip "
+            msg += "install -U zarr, or write it again as .h5ad."
         raise InputError(msg) from error
     finally:
         store.close()
