@@ -33,3 +33,23 @@ def test_cells_on_disk_teach_what_they_teach_in_memory(prepared_file, tmp_path):
     memory, disk = models["memory"].state, models["disk"].state
     np.testing.assert_array_equal(memory.arrays["mean"], disk.arrays["mean"])
     assert abs(memory.results["cell"].score.loss - disk.results["cell"].score.loss) < 0.05
+
+
+def test_a_run_fine_tunes_a_released_model_by_its_rules_and_resumes_without_naming_it_again(
+    prepared_file, make_cells, tmp_path
+):
+    def trained(path, name, **more):
+        made = workflow.train_alone([path], runs=tmp_path, name=name, study=None, observer=silent, **more)
+        return made, released.load(made.models["local"])
+
+    made, first = trained(prepared_file, "first", options=Options(threads=1))
+    other = make_cells("site-b", n_cells=20)
+    other.write_h5ad(tmp_path / "site-b.h5ad")
+    tuned_run, tuned = trained(
+        tmp_path / "site-b.h5ad", "tuned", options=Options(threads=1, start=str(made.models["local"]))
+    )
+    assert tuned.study.start_sha256 == first.digest
+    np.testing.assert_array_equal(tuned.state.arrays["mean"], first.state.arrays["mean"])
+    tuned_run.models["local"].unlink()
+    _, resumed = trained(tmp_path / "site-b.h5ad", "tuned", options=Options(threads=1), resume=True)
+    assert resumed.digest == tuned.digest

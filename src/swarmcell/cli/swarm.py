@@ -153,11 +153,14 @@ def _show_mine(swarm: Path, ledger: Path | None, *, as_json: bool) -> None:
 
 
 @app.command("verify")
-def verify(
+def verify(  # noqa: PLR0917 (options are arguments)
     swarm: SwarmFile = Path("swarm.toml"),
     ledger: Ledger = None,
     cells: Annotated[
         list[Path] | None, typer.Option(help="Prepared cells of the study: compute every merge again, too.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="The model that a fine-tuned study started from.")
     ] = None,
     site: SiteFile = None,
     identity: Who = None,
@@ -174,7 +177,7 @@ def verify(
     from swarmcell.errors import TamperedError
     from swarmcell.workflows.swarm_verify_run import verify_swarm
 
-    found = verify_swarm(swarm, ledger=ledger, cells=cells or [], site_file=site, identity=identity)
+    found = verify_swarm(swarm, ledger=ledger, cells=cells or [], site_file=site, identity=identity, start=start)
     if json:
         print_json(dict(vars(found)))
     say(

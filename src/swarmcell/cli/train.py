@@ -37,6 +37,7 @@ Join = Annotated[Path | None, typer.Option("--join", metavar="SWARM", help="Swar
 Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
 Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
 OutOfCore = Annotated[bool, typer.Option("--out-of-core", help="Read cells from disk in passes, not into memory.")]
+Start = Annotated[Path | None, typer.Option("--from", help="Released model to start from: fine-tuning.")]
 NoLocal = Annotated[bool, typer.Option("--no-local", help="In a swarm: do not fit this site's own model as well.")]
 
 
@@ -54,6 +55,7 @@ def train(  # noqa: PLR0917 (options are arguments)
     identity: Identity = None,
     no_local: NoLocal = False,
     out_of_core: OutOfCore = False,
+    start: Start = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -72,11 +74,16 @@ def train(  # noqa: PLR0917 (options are arguments)
     Files larger than memory: `--out-of-core` reads `.h5ad` and `.zarr` from disk in passes. Batches then come in
     another seeded order, so the model differs by a little from that of the same cells in memory.
 
+    Fine-tuning: `--from MODEL` takes over a released model's panel, scaling and coefficients; new classes start at
+    zero. A swarm names the model in its rules (`[study] start`), and every site gives the same file.
+
     Example: `swarmcell train site-a.h5ad --join swarm.toml`
     """
     from swarmcell.workflows import train as workflow
 
-    options = workflow.Options(seed=seed, threads=threads, device=device, out_of_core=out_of_core)
+    options = workflow.Options(
+        seed=seed, threads=threads, device=device, out_of_core=out_of_core, start=str(start or "")
+    )
     chosen = name or files[0].stem
     _check_options(join, config=config, site=site, identity=identity, force=force, no_local=no_local)
     if resume and force:
@@ -92,6 +99,7 @@ def train(  # noqa: PLR0917 (options are arguments)
         "--seed": seed or None,
         "--threads": threads or None,
         "--device": None if device == "auto" else device,
+        "--from": start,
     }
     try:
         with _progress() as progress:

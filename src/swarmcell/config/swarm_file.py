@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from swarmcell.cells import panel
 from swarmcell.config.base import FrozenModel, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
+from swarmcell.model import released
 from swarmcell.model.stages import check_numbers
 from swarmcell.model.study import Study
 from swarmcell.node.identity import Card
@@ -110,18 +111,22 @@ class SwarmFile(FrozenModel):
 
 
 def load_config(path: Path) -> SwarmConfig:
-    """Read a study's configuration; `study.universe`, a path relative to it, becomes the universe's digest.
+    """Read a study's configuration; the files that it names, relative to it, become digests.
+
+    These are `study.universe`, and `study.start`, a released model that learning starts from.
 
     Raises
     ------
-    ConfigError, PanelError
-        If a value is missing, unknown or impossible, or the universe is not a panel.
+    ConfigError, PanelError, InputError, ModelError
+        If a value is missing, unknown or impossible, the universe is not a panel, or the start no model.
     """
     content = read_toml(path)
     study = content.get("study", {})
     study = dict(study) if isinstance(study, dict) else study
     if isinstance(study, dict) and "universe" in study:
         study["universe_sha256"] = panel.load(path.parent / str(study.pop("universe"))).sha256
+    if isinstance(study, dict) and "start" in study:
+        study["start_sha256"] = released.load(path.parent / str(study.pop("start"))).digest
     config = parse({**content, "study": study}, SwarmConfig, source=str(path))
     try:
         check_numbers(config.study)

@@ -22,17 +22,19 @@ from swarmcell.model import (
     local_fit,
     local_rounds,
     sample_features,
+    warm_start,
 )
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, Update, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
 from swarmcell.model.fixed import Floats
 from swarmcell.model.local_fit import Examples, labelled
-from swarmcell.model.released import CHUNK_ROWS
+from swarmcell.model.released import CHUNK_ROWS, TrainedModel
 from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, rule_of
 from swarmcell.model.state import MergedState, from_bytes, to_bytes
 from swarmcell.model.study import EXACT, Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
+from swarmcell.model.warm_start import check_start
 
 
 class Learner:
@@ -52,6 +54,13 @@ class Learner:
         Processor threads of torch; 0 takes all.
     device
         `auto`, `cpu` or `cuda`.
+    start
+        The model that the study starts from, if it does.
+
+    Raises
+    ------
+    ConfigError, CellsError, PanelError, ModelError
+        If the study cannot be learnt, or the cells or the start do not fit it.
     """
 
     def __init__(
@@ -63,8 +72,10 @@ class Learner:
         seed: int = 0,
         threads: int = 0,
         device: str = "cpu",
+        start: TrainedModel | None = None,
     ) -> None:
         check_study(study)
+        check_start(study, start)
         if cells is not None:
             _check_fit(study, cells)
         self.study = study
@@ -73,10 +84,11 @@ class Learner:
         self._seed, self._threads, self._device = seed, threads, device
         self._examples: tuple[tuple[str, str], Examples] | None = None
         self._samples: Floats | None = None
+        self._start = {} if start is None or cells is None else warm_start.arrays_of(start, study, cells.feature_ids)
 
     def start(self) -> bytes:
         """Return the merged state before round 1, equal at every peer."""
-        return to_bytes(MergedState(rules=rules_digest(self.study), stage=FEATURES))
+        return to_bytes(MergedState(rules=rules_digest(self.study), stage=FEATURES, arrays=self._start))
 
     def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
         """Return this site's part of the round after `state`; `None` if `stop` was set meanwhile.

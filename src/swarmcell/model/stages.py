@@ -13,12 +13,13 @@ from swarmcell.errors import ConfigError
 from swarmcell.model import sample_features
 from swarmcell.model.classifier import initial
 from swarmcell.model.encoding import Array
-from swarmcell.model.fixed import to_exact
+from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, to_exact
 from swarmcell.model.state import DONE, MergedState, StageResult
 from swarmcell.model.study import EXACT, FitRule, Study
 
 FEATURES, CELL, PATIENT = "features", "cell", "patient"
 _RUNNING = ("now", "best", "memory", "genes")
+_FIRST = ("panel", "mean", "scale")  # the first layer
 DENSITY, SPREAD, THRESHOLD, CALIBRATION = "density", "spread", "threshold", "calibration"
 CLOSING = ("sketch-1", "sketch-2", "sketch-3", DENSITY, SPREAD, THRESHOLD)  # the rounds that end the stage `cell`
 
@@ -129,6 +130,11 @@ def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Map
     ended = replace(state, results={**state.results, state.stage: result}, pinned=())
     for prefix in _RUNNING:
         ended = ended.with_group(prefix, {})
+    if state.stage == FEATURES:
+        arrays = {
+            **arrays,
+            **{name: state.arrays[f"start.{name}"] for name in _FIRST if f"start.{name}" in state.arrays},
+        }
     prefix = "" if state.stage == FEATURES else state.stage + "."
     ended = replace(ended, arrays={**ended.arrays, **{prefix + name: array for name, array in arrays.items()}})
     if state.stage == FEATURES or result.score is None or not result.score.n:
@@ -140,9 +146,10 @@ def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Map
 def open_later(state: MergedState, study: Study) -> MergedState:
     """Return the state at the start of the stage after the running one, or at the end of the study."""
     later = study.stages[study.stages.index(state.stage) + 1 :]
-    if not later:
-        return replace(state, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None, last=None)
-    return open_stage(state, study, later[0])
+    if later:
+        return open_stage(state, study, later[0])
+    ended = replace(state, stage=DONE, phase=DONE, stage_round=0, bad_rounds=0, best_round=0, best=None, last=None)
+    return ended.with_group("start", {})
 
 
 def open_stage(state: MergedState, study: Study, stage: str) -> MergedState:
@@ -169,13 +176,26 @@ def start_fit(state: MergedState, study: Study) -> MergedState:
     start = initial(rule, n_inputs(state, study, state.stage), n_classes, seed=seed)
     if rule.merge == EXACT:
         start = {name: to_exact(array) for name, array in start.items()}
-    return replace(state, phase="fit").with_group("now", start)
+    known = state.group(f"start.{state.stage}")
+    start = {name: _same_kind(known[name], array) if name in known else array for name, array in start.items()}
+    scaling = {f"{state.stage}.{name}": known[name] for name in ("mean", "scale") if name in known}
+    return replace(state, phase="fit", arrays={**state.arrays, **scaling}).with_group("now", start)
+
+
+def _same_kind(start: Array, array: Array) -> Array:
+    """Return parameters to start from in the fixed point of `array` (int32: 2**-22, int64: 2**-40)."""
+    if start.dtype == array.dtype:
+        return start
+    if array.dtype.itemsize == 8:
+        return to_exact(start)
+    shift = EXACT_BITS - PARAMETER_BITS
+    return np.asarray((start + (1 << (shift - 1))) >> shift).astype(np.int32)
 
 
 def fail(state: MergedState, text: str) -> MergedState:
     """Return the state of a study that cannot go on."""
     ended = replace(state, stage=DONE, phase=DONE, best=None, last=None, pinned=(), failure=text)
-    for prefix in _RUNNING:
+    for prefix in (*_RUNNING, "start"):
         ended = ended.with_group(prefix, {})
     return ended
 

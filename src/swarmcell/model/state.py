@@ -6,10 +6,10 @@ stage, or on a failure, the stage is `done` and only results are left: no moment
 
 Arrays, by name: `panel`, `mean`, `scale`, `cells_by_type`, `samples_by_condition` (from `features`); `cell.*` and
 `patient.*` (a finished stage's parameters, and `patient.mean`, `patient.scale` of the sample features);
-`cell_calibration.*`, `novelty.*` and `patient_calibration.*` (sums and choices of the closing rounds); while a stage
-runs `now.*` (parameters that the next round starts from), `best.*` and `memory.*` (what a merge rule remembers: the
-history of an exact fit, momenta, control variates), and between the two passes over the counts `genes.*` (their sums,
-and what follows from them).
+`start.*` (until the study ends: the model that it started from); `cell_calibration.*`, `novelty.*` and
+`patient_calibration.*` (sums and choices of the closing rounds); `baseline.*`; while a stage runs `now.*` (parameters
+that the next round starts from), `best.*` and `memory.*` (what a merge rule remembers: the history of an exact fit,
+momenta, control variates), and between the two passes over the counts `genes.*` (their sums, and what follows).
 """
 
 from collections.abc import Mapping

@@ -145,6 +145,7 @@ class Study:
     cell_types: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
     universe_sha256: str = ""  # hex; of the ordered feature file that all sites preprocessed with
+    start_sha256: str = ""  # hex; digest of the released model that learning starts from; empty: from nothing
     features: FeatureRule = field(default_factory=FeatureRule)
     cell: FitRule = field(default_factory=FitRule)
     patient: FitRule = field(default_factory=lambda: FitRule(epochs_per_round=20, batch_rows=64, l2=1e-2))

@@ -230,6 +230,7 @@ def _assign(sources: Sequence[tuple[str, AnnData]], trained: npt.NDArray[np.str_
 
 def _learnt(study: Study, sources: Sequence[tuple[str, AnnData]]) -> TrainedModel:
     gathered = gather(sources, cell_types=study.cell_types, conditions=(), seed=study.seed)
+    study = replace(study, start_sha256="")  # a shadow of a fine-tuned model starts from nothing: it may know no donor
     learner, stop = Learner(study, gathered, threads=1), threading.Event()
     raw = learner.start()
     while not (state := from_bytes(raw)).finished:

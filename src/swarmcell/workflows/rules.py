@@ -14,6 +14,7 @@ from swarmcell.cells.schema import CELL_TYPE, CONDITION, UNS
 from swarmcell.config import swarm_file
 from swarmcell.config.base import read_toml
 from swarmcell.errors import CellsError, PanelError
+from swarmcell.model.released import TrainedModel
 from swarmcell.model.stages import CELL, labels
 from swarmcell.model.study import Floors, StageName, Study
 from swarmcell.model.training_cells import TrainingCells, vocabulary
@@ -35,16 +36,22 @@ def read_study(path: Path) -> Study:
     return swarm_file.load_config(path).study
 
 
-def study_alone(study: Study | None, sources: Sequence[tuple[str, "AnnData"]], *, seed: int) -> Study:
+def study_alone(
+    study: Study | None, sources: Sequence[tuple[str, "AnnData"]], *, seed: int, start: TrainedModel | None = None
+) -> Study:
     """Return the study of a run without a swarm: labels that it does not name are those of the training cells.
+
+    With a model to start from, its rules are the default, and its labels come first.
 
     Raises
     ------
     PanelError
         If the study names another universe than the files have.
     """
-    stored = sources[0][1].uns[UNS]
+    given, stored = study is not None, sources[0][1].uns[UNS]
     universe = str(stored["universe_sha256"])
+    if start is not None:
+        study = _from_start(start, study, seed)
     if study is None:
         study = Study(name="local", modality=stored["modality"], seed=seed, floors=Floors(donors=1, cells=1))
     elif study.universe_sha256 and study.universe_sha256 != universe:
@@ -53,12 +60,25 @@ def study_alone(study: Study | None, sources: Sequence[tuple[str, "AnnData"]], *
             "Prepare it with the study's universe file."
         )
         raise PanelError(msg)
+    known = (study.cell_types, study.conditions) if start is None or given else ((), ())
+    first = ((), ()) if start is None else (start.cell_types, start.conditions)
     return replace(
         study,
         universe_sha256=universe,
-        cell_types=study.cell_types or vocabulary(sources, CELL_TYPE),
-        conditions=study.conditions or vocabulary(sources, CONDITION),
+        cell_types=known[0] or _union(first[0], vocabulary(sources, CELL_TYPE)),
+        conditions=known[1] or _union(first[1], vocabulary(sources, CONDITION)),
     )
+
+
+def _from_start(start: TrainedModel, study: Study | None, seed: int) -> Study:
+    if study is not None:
+        return replace(study, start_sha256=study.start_sha256 or start.digest)
+    alone = Floors(donors=1, cells=1)
+    return replace(start.study, seed=seed, start_sha256=start.digest, floors=alone)
+
+
+def _union(first: tuple[str, ...], later: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *later)))
 
 
 def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from swarmcell.engine.log import Log
+from swarmcell.model import released
 from swarmcell.node import ledger as ledgers
 from swarmcell.workflows.join import Seat, take_seat
 from swarmcell.workflows.swarm_verify import Verified, merging, verify_history
@@ -19,6 +20,7 @@ def verify_swarm(
     cells: Sequence[Path] = (),
     site_file: Path | None = None,
     identity: str | None = None,
+    start: Path | None = None,
 ) -> Verified:
     """Check a swarm's history, from the engine or from one peer's ledger.
 
@@ -26,6 +28,8 @@ def verify_swarm(
     ----------
     cells
         Prepared files of the study; with them every merge is computed again.
+    start
+        The model that the study started from, if it did.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def verify_swarm(
     if not cells:
         return verify_history(genesis, entries)
     seat: Seat = take_seat(swarm_file, identity=identity, site_file=site_file)
-    task = prepare_task(cells, seat.swarm.study)
+    task = prepare_task(cells, seat.swarm.study, start=released.load(start) if start else None)
     with merging(seat.identity, genesis, task) as merger:
         return verify_history(genesis, entries, merger)
 

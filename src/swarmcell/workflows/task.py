@@ -11,6 +11,7 @@ from swarmcell.cells.schema import read_prepared
 from swarmcell.errors import ConfigError
 from swarmcell.model import contribution as learnt
 from swarmcell.model.learning import Learner, check_floors
+from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Study
 from swarmcell.model.training_cells import TrainingCells, gather
 from swarmcell.node.task import Contribution, Merge
@@ -25,9 +26,18 @@ class SiteTask:
         The site's training cells; their `notes` are for the site's own eyes.
     """
 
-    def __init__(self, study: Study, cells: TrainingCells, *, seed: int, threads: int, device: str) -> None:
+    def __init__(
+        self,
+        study: Study,
+        cells: TrainingCells,
+        *,
+        seed: int,
+        threads: int,
+        device: str,
+        start: TrainedModel | None = None,
+    ) -> None:
         self.cells = cells
-        self._learner = Learner(study, cells, seed=seed, threads=threads, device=device)
+        self._learner = Learner(study, cells, seed=seed, threads=threads, device=device, start=start)
 
     def start(self) -> bytes:
         """Return the merged state before round 1, equal at every peer."""
@@ -49,7 +59,13 @@ class SiteTask:
 
 
 def prepare_task(
-    prepared: Sequence[Path], study: Study, *, seed: int = 0, threads: int = 0, device: str = "auto"
+    prepared: Sequence[Path],
+    study: Study,
+    *,
+    seed: int = 0,
+    threads: int = 0,
+    device: str = "auto",
+    start: TrainedModel | None = None,
 ) -> SiteTask:
     """Read a site's prepared files for a swarm's study, and refuse what must not join.
 
@@ -63,6 +79,8 @@ def prepare_task(
         Seed of the order of this site's batches.
     threads, device
         For torch; 0 threads takes all.
+    start
+        The model that the study starts from, if it does.
 
     Raises
     ------
@@ -81,4 +99,4 @@ def prepare_task(
     sources = [(path.name, read_prepared(path)) for path in prepared]
     cells = gather(sources, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
     check_floors(study, cells, who=", ".join(name for name, _ in sources))
-    return SiteTask(study, cells, seed=seed, threads=threads, device=device)
+    return SiteTask(study, cells, seed=seed, threads=threads, device=device, start=start)

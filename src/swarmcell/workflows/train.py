@@ -50,12 +50,19 @@ class Options:
         `auto`, `cpu` or `cuda`.
     out_of_core
         Whether cells are read from disk in passes; the order of batches is then another.
+    start
+        Path of the model that learning starts from; empty for none.
     """
 
     seed: int = 0
     threads: int = 0
     device: str = "auto"
     out_of_core: bool = False
+    start: str = ""
+
+    def start_model(self) -> released.TrainedModel | None:
+        """Return the model that learning starts from, if there is one."""
+        return released.load(Path(self.start)) if self.start else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +119,7 @@ def train_alone(
     if resume:  # first, for the study takes the run's seed, and the cells come as they came
         options = _stored_options(choose_alone(runs, name, resume=True, force=False), options)
     sources = training_input.read(prepared, out_of_core=options.out_of_core)
-    whole = study_alone(study, sources.named, seed=options.seed)
+    whole = study_alone(study, sources.named, seed=options.seed, start=options.start_model())
     cells = training_input.training_cells(sources, whole)
     sources.clear()  # the counts are no longer needed: memory
     plan, notes = learnable(whole, cells)
@@ -160,7 +167,8 @@ def train_in_swarm(
     cells = training_input.training_cells(sources, study)
     sources.clear()
     check_floors(study, cells, who=", ".join(path.name for path in prepared))
-    task = SiteTask(study, cells, seed=options.seed, threads=options.threads, device=options.device)
+    start, device = options.start_model(), options.device
+    task = SiteTask(study, cells, seed=options.seed, threads=options.threads, device=device, start=start)
     folder = choose_in_swarm(runs, name, swarm=seat.swarm.digest)
     folder.make()
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
@@ -204,8 +212,8 @@ def _stored_options(folder: RunFolder, options: Options) -> Options:
     if options.seed not in (0, stored["seed"]):
         msg = f"--seed {options.seed}: the run {folder.path} began with {stored['seed']}. Resume it without --seed."
         raise UsageError(msg)
-    out_of_core = bool(stored.get("out_of_core", False))
-    return Options(seed=stored["seed"], threads=stored["threads"], device=stored["device"], out_of_core=out_of_core)
+    kept = {name: stored.get(name, default) for name, default in asdict(Options()).items()}
+    return Options(**kept)
 
 
 def _check_same(folder: RunFolder, settings: dict[str, Any]) -> None:
@@ -234,7 +242,8 @@ def _tell_start(
 def _fit_alone(
     folder: RunFolder, study: Study, cells: TrainingCells, options: Options, observer: Observer
 ) -> released.TrainedModel:
-    learner = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device)
+    start = options.start_model() if study.start_sha256 else None
+    learner = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device, start=start)
     raw = _where_it_was(folder, study, learner)
     stop = threading.Event()
     while not (state := from_bytes(raw)).finished:
