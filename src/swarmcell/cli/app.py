@@ -7,6 +7,7 @@ import typer
 
 from swarmcell import __version__
 from swarmcell.cli import (
+    align,
     audit,
     demo,
     doctor,
@@ -66,6 +67,7 @@ app.add_typer(swarm_members.app, name="swarm")  # the app of cli/swarm.py, with 
 app.add_typer(engine.app, name="engine")
 app.add_typer(panel.app, name="panel")
 app.add_typer(audit.app, name="audit")
+app.add_typer(align.app, name="align")
 
 
 def main() -> None:
