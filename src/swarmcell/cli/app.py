@@ -15,6 +15,7 @@ from swarmcell.cli import (
     evaluate,
     identity,
     init,
+    model,
     panel,
     predict,
     preprocess,
@@ -66,6 +67,7 @@ app.add_typer(identity.app, name="identity")
 app.add_typer(swarm_members.app, name="swarm")  # the app of cli/swarm.py, with the commands on members
 app.add_typer(engine.app, name="engine")
 app.add_typer(panel.app, name="panel")
+app.add_typer(model.app, name="model")
 app.add_typer(audit.app, name="audit")
 app.add_typer(align.app, name="align")
 
