@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from swarmcell.cells import panel
 from swarmcell.cli.app import app
 from swarmcell.errors import CellsError, OutputError, UsageError
 
@@ -118,6 +119,23 @@ def test_a_qc_report_shows_donors_markers_channels_and_densities(events_folder: 
     assert "http://" not in html.replace("http://www.w3.org", "")
     refused = CliRunner().invoke(app, [*arguments, "--force", "--dry-run"])
     assert isinstance(refused.exception, UsageError)
+
+
+def test_a_qc_report_of_rna_shows_why_cells_went_and_which_features_did_not_map(cells: Path, tmp_path: Path) -> None:
+    universe, out, report = tmp_path / "universe.json", tmp_path / "a.h5ad", tmp_path / "qc.html"
+    panel.dump(panel.from_ids([f"GENE{i}" for i in range(28)], [""] * 28, name="study"), universe)
+    settings = tmp_path / "rna.toml"
+    settings.write_text("[qc]\nmin_genes = 29\nmin_counts = 80\nmads_top20 = 0\n")
+    arguments = ["preprocess", str(cells), "-c", str(settings), "--donor-key", "patient", "--universe", str(universe)]
+    ended = CliRunner().invoke(app, [*arguments, "-o", str(out), "--report", str(report)])
+    assert ended.exit_code == 0, ended.output
+    html = report.read_text()
+    for shown in ("What was measured of each cell", "Why cells were dropped", "few genes", "GENE28, GENE29", "p3"):
+        assert shown in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    unmapped = pd.read_csv(tmp_path / "qc.unmapped.tsv", sep="\t")
+    assert list(unmapped["id"]) == ["GENE28", "GENE29"]
+    assert set(unmapped["why"]) == {"not in the universe"}
 
 
 def test_a_qc_report_that_exists_is_refused_before_the_work(cells: Path, tmp_path: Path) -> None:

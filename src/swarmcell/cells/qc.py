@@ -57,6 +57,11 @@ class QcSettings:
         """The limit on the mitochondrial share, in 0 to 1."""
         return MITO_SHARE_MAX[self.preset] if self.max_mito_share is None else self.max_mito_share
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The floors and the limit, by the metric that they bound."""
+        return {"n_genes": self.min_genes, "n_counts": self.min_counts, "mito_share": self.mito_share_max}
+
 
 @dataclass(frozen=True)
 class GeneSets:

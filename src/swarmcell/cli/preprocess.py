@@ -83,7 +83,7 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     if report is not None:
         from swarmcell.report.qc_page import write_qc_report
 
-        write_qc_report(made.summary, out, report, force=force)
+        write_qc_report(made.summary, out, report, rna=made.rna, force=force)
         say(f"QC report: {report}")
     if json:
         print_json(made.summary)

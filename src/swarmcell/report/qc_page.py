@@ -13,14 +13,18 @@ from markupsafe import Markup
 
 from swarmcell import __version__
 from swarmcell.files import writing
-from swarmcell.report import style
+from swarmcell.report import cells_table, style
 from swarmcell.report.density_pictures import marker_densities
 from swarmcell.report.events_table import sentences
+from swarmcell.report.rna_pictures import rna_pictures
 from swarmcell.report.style import Picture
+from swarmcell.workflows.preprocess_rna import PreparedRna
 
 
-def write_qc_report(summary: dict[str, Any], prepared: Path, path: Path, *, force: bool = False) -> None:
-    """Write the QC report of a prepared file.
+def write_qc_report(
+    summary: dict[str, Any], prepared: Path, path: Path, *, rna: PreparedRna | None = None, force: bool = False
+) -> None:
+    """Write the QC report of a prepared file, and beside it (RNA) a table of the features that did not map.
 
     Parameters
     ----------
@@ -28,6 +32,8 @@ def write_qc_report(summary: dict[str, Any], prepared: Path, path: Path, *, forc
         What `workflows.preprocess` returned.
     prepared
         The prepared file, of which the densities of markers are drawn (cytometry).
+    rna
+        What was measured of each cell, and what did not map (RNA).
 
     Raises
     ------
@@ -35,10 +41,21 @@ def write_qc_report(summary: dict[str, Any], prepared: Path, path: Path, *, forc
         If `path` exists (without `force`) or cannot be written.
     """
     with style.theme():
-        pictures = [marker_densities(ad.read_h5ad(prepared))] if "channels" in summary["qc"] else []
+        if rna is not None:
+            pictures = rna_pictures(rna.quality, summary["qc"].get("limits", {}))
+        else:
+            pictures = [marker_densities(ad.read_h5ad(prepared))]
         text = render(summary, pictures)
     with writing(path, force=force) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    if rna is not None:
+        with writing(unmapped_path(path), force=force) as temporary:
+            rna.unmapped.to_csv(temporary, sep="\t", index=False)
+
+
+def unmapped_path(report: Path) -> Path:
+    """Return where the table of features that did not map stands: beside the report."""
+    return report.with_name(f"{report.stem}.unmapped.tsv")
 
 
 def render(summary: dict[str, Any], pictures: Sequence[Picture]) -> str:
@@ -59,12 +76,16 @@ def render(summary: dict[str, Any], pictures: Sequence[Picture]) -> str:
         qc=qc,
         donors=donors,
         markers=list(next(iter(donors.values())).get("medians", {})) if donors else [],
-        sentences=sentences(qc) if is_events else [f"{qc['cells_out']:,} of {qc['cells_in']:,} cells are kept."],
+        sentences=sentences(qc) if is_events else [_kept(qc), *cells_table.sentences(qc)],
         pictures=pictures,
         cells="events" if is_events else "cells",
         features="markers" if is_events else "features",
         version=__version__,
     )
+
+
+def _kept(qc: dict[str, Any]) -> str:
+    return f"{qc['cells_out']:,} of {qc['cells_in']:,} cells are kept."
 
 
 def _number(value: float) -> str:

@@ -85,6 +85,8 @@ def prepare_rna(
     kept, notes = prepared_labels.assigned(_with_metrics(cells), config)
     notes = (*(note for one in sources for note in one.notes), *_said_of(cells, sources), *notes)
     summary = _summary(kept, cells, aligned, notes)
+    if config.input == "counts":
+        summary["qc"]["limits"] = config.qc.limits
     if out is not None:
         contents = schema.contents(
             modality="rna",
