@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from swarmcell.workflows.swarm_figures import SwarmFigures
+
 Model = Annotated[Path, typer.Argument(help="Model file (.safetensors) that train wrote.", show_default=False)]
 Files = Annotated[list[Path], typer.Argument(help="Prepared files with held-out donors.", show_default=False)]
 Against = Annotated[
@@ -22,6 +24,14 @@ Against = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write.  [default: evaluation/ beside the model]")]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples of donors for intervals.")]
 Umap = Annotated[int, typer.Option("--umap", min=0, max=5000, help="Held-out cells in a map (UMAP); 0: no map.")]
+Join = Annotated[
+    Path | None,
+    typer.Option("--join", metavar="SWARM", help="Swarm file: publish this site's counts, show the swarm's figures."),
+]
+NoPublish = Annotated[bool, typer.Option("--no-publish", help="With --join: read the others' counts, sign nothing.")]
+Wait = Annotated[float, typer.Option("--wait", min=0, help="With --join: seconds to wait for the others' counts.")]
+Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
+Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
 
 
 def evaluate(  # noqa: PLR0917 (options are arguments)
@@ -31,6 +41,11 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     out: Out = None,
     bootstrap: Bootstrap = 2000,
     umap: Umap = 0,
+    join: Join = None,
+    no_publish: NoPublish = False,
+    wait: Wait = 0.0,
+    site: Site = None,
+    identity: Identity = None,
     seed: Seed = 0,
     json: Json = False,
     force: Force = False,
@@ -43,8 +58,14 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     donors; other models join by `--against`. The folder gets `report.html` (one file, needs no network),
     `evaluation.json` and `figures/`.
 
+    With `--join` this site's counts (never cells, donors or probabilities; nothing below the study's floors) go
+    into the swarm's log, signed, and the report shows the figures of all members who published: the same at each.
+
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --against site-b=b.safetensors`
+    Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --join swarm.toml`
     """
+    from dataclasses import replace
+
     from swarmcell.report import evaluation_table, folder
     from swarmcell.workflows import evaluate as workflow
 
@@ -61,12 +82,33 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
             n_mapped=umap,
             observer=observer(progress, "held-out cells"),
         )
+    if join is not None:
+        swarm = _across(join, model, files, site=site, identity=identity, publish=not no_publish, wait_s=wait)
+        found = replace(found, swarm=swarm)
     report = folder.write(found, target, force=force)
     if json:
         print_json(found.to_json())
     evaluation_table.show(found, console())
     say(f"report: {report}")
     next_command(f"swarmcell predict {model} {files[0]} --out predicted.h5ad")
+
+
+def _across(
+    swarm_file: Path,
+    model: Path,
+    files: list[Path],
+    *,
+    site: Path | None,
+    identity: str | None,
+    publish: bool,
+    wait_s: float,
+) -> "SwarmFigures":
+    from swarmcell.workflows.evaluate_join import across_the_swarm
+    from swarmcell.workflows.join import take_seat
+    from swarmcell.workflows.training_input import sites_of
+
+    seat = take_seat(swarm_file, identity=identity, site_file=site, cells_of=sites_of(files))
+    return across_the_swarm(model, files, seat=seat, publish=publish, wait_s=wait_s, tell=say)
 
 
 def named_models(given: list[str]) -> dict[str, Path]:

@@ -181,8 +181,8 @@ def verify(  # noqa: PLR0917 (options are arguments)
     if json:
         print_json(dict(vars(found)))
     say(
-        f"{found.entries} entries, {found.signatures} signatures, {found.blocks} blocks, {found.commits} commits and "
-        f"{found.merges} merges checked"
+        f"{found.entries} entries, {found.signatures} signatures, {found.blocks} blocks, {found.commits} commits, "
+        f"{found.merges} merges and {found.evaluations} evaluations checked"
     )
     for why, n in found.strange.items():
         say(f"{n} entries of the log count for nothing: {why}")

@@ -6,8 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import names
+from swarmcell.report.names import counted
 from swarmcell.workflows.evaluation import CellTask, Evaluation, PatientTask
+from swarmcell.workflows.swarm_figures import SwarmFigures
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
@@ -19,6 +22,10 @@ def show(evaluation: Evaluation, console: Console) -> None:
         if task is not None:
             console.print(_table(task, title))
             console.print(_baselines(evaluation, "cell" if task is evaluation.cell else "patient"))
+    if evaluation.swarm is not None:
+        console.print(_swarm(evaluation.swarm))
+        if evaluation.swarm.waiting:
+            console.print(Text(f"nothing published yet by {', '.join(evaluation.swarm.waiting)}"))
     for sentence in evaluation.summary:
         console.print(Text(f"- {sentence}"))
     for caveat in evaluation.caveats:
@@ -49,8 +56,21 @@ def _baselines(evaluation: Evaluation, task: str) -> Table:
     return table
 
 
+def _swarm(swarm: SwarmFigures) -> Table:
+    counts = f"{counted(len(swarm.sites), 'member')}, {counted(swarm.n_donors, 'held-out donor')}"
+    table = Table("figure", title=f"Across the swarm: {counts}", title_justify="left", title_style="bold")
+    table.add_column("swarm-wide (95 % interval)", justify="right")
+    for unit, figures in (("cells", swarm.cell), ("patients", swarm.patient)):
+        for key, found in figures.items():
+            table.add_row(f"{names.label(key)}, {unit}", _estimate(found))
+    return table
+
+
+def _estimate(found: Estimate) -> str:
+    beside = names.interval(found) or found.note
+    return f"{names.value(found)} ({beside})" if beside else names.value(found)
+
+
 def _cells(task: CellTask | PatientTask, key: str) -> Iterator[str]:
     for found in task.models:
-        estimate = found.figures[key]
-        span = names.interval(estimate)
-        yield f"{names.value(estimate)} ({span or estimate.note})" if span or estimate.note else names.value(estimate)
+        yield _estimate(found.figures[key])

@@ -8,14 +8,16 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from swarmcell.errors import OutputError
 from swarmcell.report import style
 from swarmcell.report.page import render
 from swarmcell.report.pictures import draw
 from swarmcell.workflows.evaluation import Evaluation
+from swarmcell.workflows.model_card import model_card
 
-RESULT, REPORT, FIGURES = "evaluation.json", "report.html", "figures"
+RESULT, REPORT, FIGURES, CARD = "evaluation.json", "report.html", "figures", "model_card.json"
 
 
 def refuse_existing(folder: Path, *, force: bool) -> None:
@@ -37,7 +39,7 @@ def refuse_existing(folder: Path, *, force: bool) -> None:
 
 
 def write(evaluation: Evaluation, folder: Path, *, force: bool = False) -> Path:
-    """Write `evaluation.json`, `report.html` and `figures/`; return the report's path.
+    """Write `evaluation.json`, `model_card.json`, `report.html` and `figures/`; return the report's path.
 
     Raises
     ------
@@ -74,7 +76,12 @@ def _fill(evaluation: Evaluation, folder: Path) -> None:
             _store(folder / FIGURES / f"{picture.name}.png", style.png(picture))
             _store(folder / FIGURES / f"{picture.name}.svg", style.svg(picture))
         _store(folder / REPORT, render(evaluation, pictures).encode())
-    _store(folder / RESULT, (json.dumps(evaluation.to_json(), indent=2, sort_keys=True) + "\n").encode())
+    _store(folder / CARD, _json(model_card(evaluation)))
+    _store(folder / RESULT, _json(evaluation.to_json()))
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _store(path: Path, content: bytes) -> None:

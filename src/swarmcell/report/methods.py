@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 from swarmcell.report.names import counted
 from swarmcell.workflows.evaluation import Evaluation
+from swarmcell.workflows.swarm_figures import SwarmFigures
 
 REFERENCES = (
     "Warnat-Herresthal S, et al. Swarm Learning for decentralized and confidential clinical machine learning. "
     "Nature 594, 265-270 (2021). doi:10.1038/s41586-021-03583-3",
     "Hesterberg TC. What teachers should know about the bootstrap. The American Statistician 69, 371-386 (2015).",
+    "Cochran WG. Sampling Techniques, 3rd edition, section 6.3. Wiley (1977).",
+    "Sundararajan M, Taly A, Yan Q. Axiomatic attribution for deep networks. ICML (2017). arXiv:1703.01365",
     "Guo C, et al. On calibration of modern neural networks. ICML (2017). arXiv:1706.04599",
     "Newcombe RG. Confidence intervals for an effect size measure based on the Mann-Whitney statistic. "
     "Statistics in Medicine 25, 559-573 (2006).",
@@ -52,8 +55,21 @@ def _sentences(evaluation: Evaluation) -> Iterator[str]:
         f"({settings.n_permutations:,} arrangements, or all where there are fewer): cell types within donors, "
         "conditions between donors, or within donors that have several."
     )
+    if evaluation.swarm is not None:
+        yield _swarm_sentence(evaluation.swarm)
     versions = ", ".join(f"{name} {number}" for name, number in evaluation.versions.items())
-    yield f"Software: {versions}. Model digest {first.digest[:16]}, seed {settings.seed}."
+    yield (
+        f"Software: {versions}. Model digest {first.digest[:16]}, universe {first.universe_sha256[:16]}, "
+        f"seed {settings.seed}."
+    )
+
+
+def _swarm_sentence(swarm: SwarmFigures) -> str:
+    return (
+        f"Swarm-wide figures add up counts that {counted(len(swarm.sites), 'member')} published for the merged model "
+        f"(block {swarm.model_height}, ledger head {swarm.head[:16]}), with intervals by the delta method over donors "
+        "(Cochran 1977) and score intervals for the patient task."
+    )
 
 
 def _patient_sentence(evaluation: Evaluation) -> str:

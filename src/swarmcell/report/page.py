@@ -15,6 +15,7 @@ from swarmcell.report import names, style
 from swarmcell.report.methods import REFERENCES, methods
 from swarmcell.report.pictures import Pictures
 from swarmcell.workflows.evaluation import Difference, Evaluation
+from swarmcell.workflows.model_card import model_card
 
 HEADLINES = {"cell": ("macro_f1", "balanced_accuracy"), "patient": ("auroc", "balanced_accuracy")}
 
@@ -50,6 +51,7 @@ def render(evaluation: Evaluation, pictures: Pictures) -> str:
         references=REFERENCES,
         cards=[(facts, json.dumps(dict(facts.card), indent=2, sort_keys=True)) for facts in evaluation.models],
         counted=names.counted,
+        card=model_card(evaluation),
     )
 
 

@@ -8,6 +8,7 @@ from swarmcell.report.overview_pictures import overview
 from swarmcell.report.patient_pictures import patient_pictures
 from swarmcell.report.portrait_pictures import portrait_pictures
 from swarmcell.report.style import Picture
+from swarmcell.report.swarm_pictures import timeline
 from swarmcell.workflows.evaluation import Evaluation
 
 
@@ -20,11 +21,12 @@ class Pictures:
     patient: tuple[Picture, ...]
     portrait: tuple[Picture, ...]
     training: tuple[Picture, ...]
+    swarm: tuple[Picture, ...]
 
     @property
     def all(self) -> tuple[Picture, ...]:
         """Every figure, in the order of the report."""
-        return (self.overview, *self.cell, *self.patient, *self.portrait, *self.training)
+        return (self.overview, *self.cell, *self.patient, *self.portrait, *self.training, *self.swarm)
 
 
 def draw(evaluation: Evaluation) -> Pictures:
@@ -35,4 +37,5 @@ def draw(evaluation: Evaluation) -> Pictures:
         tuple(patient_pictures(evaluation.patient)) if evaluation.patient else (),
         tuple(portrait_pictures(evaluation)),
         tuple(filter(None, [learning_curve(evaluation)])),
+        tuple(filter(None, [timeline(evaluation)])),
     )

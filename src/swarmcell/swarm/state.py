@@ -204,8 +204,7 @@ class State:
         reason = self._take(position, entry)
         if reason:
             self.ignored[reason] += 1
-        blocks = self._advance(position)
-        return Applied(entry, reason, stored=True, blocks=tuple(blocks))
+        return Applied(entry, reason, stored=True, blocks=tuple(self._advance(position)))
 
     def _take(self, position: int, entry: Entry) -> str:
         """Hand an entry to the part that it belongs to; return why it has no effect, or nothing."""
@@ -238,7 +237,8 @@ class State:
             case Acknowledge(checkpoint=checkpoint):
                 return self.checkpoints.acknowledge(entry, checkpoint, position)
             case Evaluation(state=state) if len(self.evaluations) < 100_000:
-                self.evaluations[entry.author, state] = (position, entry)
+                known = self.evaluations.get((entry.author, state), (position, entry))  # the first one counts
+                self.evaluations[entry.author, state] = min(known, (position, entry), key=lambda at: at[1].sequence)
         return ""
 
     def _vote(self, height: int, position: int, entry: Entry) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,16 @@ def _facts(named: _Named) -> ModelFacts:
         study=model.study.name,
         n_features=len(model.panel_ids),
         card=dict(model.card),
+        universe_sha256=model.study.universe_sha256,
+        panel_sha256=sha256("\n".join(model.panel_ids).encode()).hexdigest(),
+        cells_by_type=_training(model, "cells_by_type", model.cell_types),
+        samples_by_condition=_training(model, "samples_by_condition", model.conditions),
     )
+
+
+def _training(model: TrainedModel, name: str, labels: tuple[str, ...]) -> dict[str, int]:
+    counts = model.state.arrays.get(name, ())
+    return dict(zip(labels, map(int, counts), strict=True)) if len(counts) == len(labels) else {}
 
 
 def _cohort_facts(cohort: Cohort) -> CohortFacts:

@@ -5,7 +5,7 @@ computed elsewhere; here they only have names.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.workflows.portrait_values import Covariate, Portrait, RoundRow
+from swarmcell.workflows.swarm_figures import SwarmFigures
 
 SCHEMA = 1
 
@@ -31,6 +32,10 @@ class ModelFacts:
     study: str
     n_features: int
     card: Mapping[str, Any]
+    universe_sha256: str = ""
+    panel_sha256: str = ""  # of the model's own features, a name per line
+    cells_by_type: Mapping[str, int] = field(default_factory=dict)  # training cells, of the whole swarm
+    samples_by_condition: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +233,7 @@ class Evaluation:
     history: tuple[RoundRow, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     site_only: SiteOnly | None = None
+    swarm: SwarmFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a number that is not defined is null."""
@@ -239,7 +245,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
     if isinstance(value, Estimate):
         return value.to_json()
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarmcell.errors import SwarmcellError
+from swarmcell.config.swarm_file import study_of
+from swarmcell.errors import ConfigError, SwarmcellError
 from swarmcell.node import ledger as ledgers
 from swarmcell.node import work
 from swarmcell.node.blobs import Keyring
@@ -28,9 +29,10 @@ from swarmcell.swarm.body import body_digest
 from swarmcell.swarm.encoding import EncodingError
 from swarmcell.swarm.entries import NO_DIGEST, decode_entry
 from swarmcell.swarm.genesis import Genesis, quorum
-from swarmcell.swarm.payloads import Commit
+from swarmcell.swarm.payloads import Commit, Evaluation
 from swarmcell.swarm.state import State
 from swarmcell.swarm.views import retrace
+from swarmcell.workflows import site_counts
 
 FAULTS_SHOWN = 50
 
@@ -41,7 +43,7 @@ class Verified:
 
     Attributes
     ----------
-    entries, signatures, blocks, commits, merges
+    entries, signatures, blocks, commits, merges, evaluations
         How many of each were checked and found right.
     faults
         What is wrong with the history; empty if nothing is.
@@ -54,6 +56,7 @@ class Verified:
     blocks: int = 0
     commits: int = 0
     merges: int = 0
+    evaluations: int = 0
     faults: list[str] = field(default_factory=list)
     strange: dict[str, int] = field(default_factory=dict)
 
@@ -77,10 +80,28 @@ def verify_history(genesis: Genesis, entries: Sequence[bytes], merger: "Merger |
                 _check_merge(merger, state, block, found)
     if state.halted:
         found.fault(state.halted)
+    _check_evaluations(genesis, state, blocks.states, found)
     _check_audit(genesis, entries, {height: block.digest for height, block in state.blocks.items()}, found)
     if not found.blocks:
         found.fault("no block is final: there is no history to verify yet")
     return found
+
+
+def _check_evaluations(genesis: Genesis, state: State, states: set[bytes], found: Verified) -> None:
+    """Check that what members published is of a model of this swarm, and does not contradict itself."""
+    try:
+        study = study_of(genesis)
+    except (ConfigError, EncodingError):
+        study = None  # a swarm of something else than cells
+    names = {standing.member.signing_key: standing.member.name for standing in state.roster.standings}
+    for (author, of), (_, entry) in sorted(state.evaluations.items()):
+        who = f"{names.get(author, author.hex()[:16])}, evaluation of {of.hex()[:16]}"
+        wrong = [] if of in states else ["no final block holds this state"]
+        if study is not None and isinstance(entry.payload, Evaluation):
+            wrong += site_counts.faults(entry.payload.counts, study)
+        for fault in wrong:
+            found.fault(f"{who}: {fault}")
+        found.evaluations += not wrong
 
 
 def _check_audit(genesis: Genesis, entries: Sequence[bytes], held: Mapping[int, bytes], found: Verified) -> None:
@@ -104,6 +125,7 @@ class _Blocks:
     height: int = -1
     roster: frozenset[bytes] = frozenset()
     f: int = 0
+    states: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.roster = frozenset(member.signing_key for member in self.genesis.founders)
@@ -125,6 +147,7 @@ class _Blocks:
             self.found.fault(f"block {body.height}: {len(signers)} members committed to it, {needed} are needed")
         self.found.commits += len(signers)
         self.found.blocks += 1
+        self.states.add(body.state)
         self.height, self.previous = body.height, block.digest
         self.roster, self.f = frozenset(standing.member.signing_key for standing in body.roster), body.f
 
