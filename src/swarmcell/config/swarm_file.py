@@ -21,6 +21,7 @@ from swarmcell.model import released
 from swarmcell.model.stages import check_numbers
 from swarmcell.model.study import Study
 from swarmcell.node.identity import Card
+from swarmcell.privacy.secure_sum import SITES_MIN as SECURE_SITES_MIN
 from swarmcell.swarm import encoding
 from swarmcell.swarm.genesis import Genesis, Member, quorum
 
@@ -145,6 +146,12 @@ def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:
         If no swarm can run by these rules: too few founders for `f`, a key twice, `min_updates` over the quorum.
     """
     founders = tuple(Founder.of(card) for card in cards)
+    if config.study.privacy.secure_aggregation and len(founders) < SECURE_SITES_MIN:
+        msg = (
+            f"[study.privacy] secure_aggregation needs {SECURE_SITES_MIN} sites, got {len(founders)}: of two, each "
+            "knows the other's part from the sum. Add founders, or set it to false."
+        )
+        raise ConfigError(msg)
     least = config.swarm.min_updates or quorum(len(founders), config.swarm.f)
     rules = config.swarm.model_copy(update={"min_updates": least})
     genesis = _genesis(config.study, rules, founders)

@@ -38,7 +38,7 @@ class Contribution:
         Inner validation of the state it started from: `n`, `correct`, `nll` (`statistics` has none).
     author
         Opaque label of the site, told by whoever carried the contribution; empty alone. A rule that pins its sites
-        compares these, nothing else reads them.
+        compares these, nothing else reads them. A sum of several sites' contributions has all labels, apart by spaces.
     """
 
     kind: Literal["statistics", "update"]
@@ -93,6 +93,21 @@ class Update:
     author: str = ""
     digest: bytes = b""
 
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Labels of the sites whose sum this is: one, but for secure aggregation."""
+        return tuple(self.author.split()) or ("",)
+
+
+def kind_of(state: MergedState) -> Literal["statistics", "update"]:
+    """Return the kind of contribution that the round after `state` takes."""
+    return "update" if state.phase in ("fit", "validate") else "statistics"
+
+
+def n_sites(updates: "Sequence[Update]") -> int:
+    """Return the number of sites behind these updates."""
+    return sum(len(update.authors) for update in updates)
+
 
 def stamp(state: MergedState, *, weight: int) -> dict[str, Any]:
     """Return the header of a contribution to the round after `state`."""
@@ -114,7 +129,7 @@ def screen(
 
 
 def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribution) -> Update:
-    kind = "update" if state.phase in ("fit", "validate") else "statistics"
+    kind = kind_of(state)
     if contribution.kind != kind:
         msg = f"is of kind {contribution.kind}; this round takes {kind}"
         raise MergeError(msg)

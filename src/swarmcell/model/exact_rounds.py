@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from swarmcell.model.contribution import COUNT_MAX, Slot, Update, add_below, total_score
+from swarmcell.model.contribution import COUNT_MAX, Slot, Update, add_below, n_sites, total_score
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import EXACT_BITS, Integers, to_float
 from swarmcell.model.merges import lbfgs
@@ -50,7 +50,7 @@ def merge_exact(state: MergedState, study: Study, updates: Sequence[Update]) -> 
     taking_part = [update for update in updates if update.arrays["by_class"].any()]
     if not taking_part:
         return now if now.stage_round < rule.rounds_limit else _end(now, study, updates, ())
-    sites = tuple(sorted(update.author for update in taking_part))
+    sites = tuple(sorted(author for update in taking_part for author in update.authors))
     by_class = add_below(taking_part, "by_class", COUNT_MAX)
     if sites != state.pinned or not np.array_equal(by_class, state.arrays["memory.by_class"]):
         pinned = pin(now, sites, by_class)
@@ -128,7 +128,7 @@ def _end(state: MergedState, study: Study, updates: Sequence[Update], exact: tup
     result = StageResult(
         rounds=state.stage_round,
         best_round=state.best_round,
-        sites=len(updates),
+        sites=n_sites(updates),
         n_cells=sum(u.n_cells for u in updates),
         n_donors=sum(u.n_donors for u in updates),
         score=state.best,

@@ -15,7 +15,7 @@ import numpy as np
 
 from swarmcell.errors import CellsError, ModelError
 from swarmcell.model import sample_features, variable_genes
-from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add
+from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add, n_sites
 from swarmcell.model.encoding import Array
 from swarmcell.model.moments import mean_and_scale, sums, variance_numerator, widen
 from swarmcell.model.stages import PATIENT, end_stage, fail, n_inputs, start_fit
@@ -232,7 +232,7 @@ def _for_baselines(updates: Sequence[Update]) -> dict[str, Array]:
 
 def _result(updates: Sequence[Update], *, rounds: int) -> StageResult:
     n_cells, n_donors = sum(u.n_cells for u in updates), sum(u.n_donors for u in updates)
-    return StageResult(rounds=rounds, best_round=rounds, sites=len(updates), n_cells=n_cells, n_donors=n_donors)
+    return StageResult(rounds=rounds, best_round=rounds, sites=n_sites(updates), n_cells=n_cells, n_donors=n_donors)
 
 
 def _tally(codes: Array, n_classes: int) -> Array:

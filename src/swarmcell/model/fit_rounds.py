@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from swarmcell.model.classifier import shapes
-from swarmcell.model.contribution import Slot, Update, total_score
+from swarmcell.model.contribution import Slot, Update, n_sites, total_score
 from swarmcell.model.exact_rounds import exact_slots, merge_exact
 from swarmcell.model.merges import rules
 from swarmcell.model.merges.averages import Merged
@@ -64,7 +64,7 @@ def _end(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedS
     result = StageResult(
         rounds=state.stage_round,
         best_round=state.best_round if best else state.stage_round,
-        sites=len(updates),
+        sites=n_sites(updates),
         n_cells=sum(u.n_cells for u in updates),
         n_donors=sum(u.n_donors for u in updates),
         score=state.best,

@@ -134,6 +134,10 @@ class Learner:
         """Say what `state` is: stage, phase, rounds."""
         return describe(from_bytes(state))
 
+    def slots(self, state: bytes) -> dict[str, Slot]:
+        """Return what a site's part of the round after `state` must look like."""
+        return self._slots(from_bytes(state))
+
     def _slots(self, state: MergedState) -> dict[str, Slot]:
         if state.stage == FEATURES:
             if self._n_features is None:

@@ -76,6 +76,30 @@ def check_numbers(study: Study) -> None:
         _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=1e-12, l2=0)
         _check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, hostile=0)
         _check_exact(f"[study.{stage}]", rule)
+    check_secure(study)
+
+
+def check_secure(study: Study) -> None:
+    """Check that what is merged are sums, where single sites' parts are to stay secret.
+
+    Raises
+    ------
+    ConfigError
+        If a stage's merge needs each site's own update.
+    """
+    if not study.privacy.secure_aggregation:
+        return
+    if study.strata is not None:
+        msg = "[study.privacy] secure_aggregation: a study of strata has none yet. Set it to false."
+        raise ConfigError(msg)
+    for stage in study.stages[1:]:
+        merge = rule_of(study, stage).merge
+        if merge != EXACT:
+            msg = (
+                f'[study.{stage}] merge = "{merge}" needs each site\'s own update, and [study.privacy] '
+                f'secure_aggregation shows sums only. Set merge = "{EXACT}", or secure_aggregation = false.'
+            )
+            raise ConfigError(msg)
 
 
 def _check_exact(table: str, rule: FitRule) -> None:

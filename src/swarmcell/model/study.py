@@ -94,6 +94,21 @@ class Floors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivacyRule:
+    """What is hidden from the other members.
+
+    Attributes
+    ----------
+    secure_aggregation
+        Members see sums over sites only, never one site's part. Needs three sites, and merges that are sums.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    secure_aggregation: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class StrataRule:
     """How strata of patients are looked for (`swarmcell stratify`).
 
@@ -150,6 +165,7 @@ class Study:
     cell: FitRule = field(default_factory=FitRule)
     patient: FitRule = field(default_factory=lambda: FitRule(epochs_per_round=20, batch_rows=64, l2=1e-2))
     floors: Floors = field(default_factory=Floors)
+    privacy: PrivacyRule = field(default_factory=PrivacyRule)
     seed: int = 0
     strata: StrataRule | None = None  # set: this is a study of strata, not of classifiers
 
@@ -170,7 +186,7 @@ def from_plain(fields: Mapping[str, Any]) -> Study:
     rest: dict[str, Any] = dict(fields)
     rest["features"] = FeatureRule(**rest["features"])
     rest["cell"], rest["patient"] = FitRule(**rest["cell"]), FitRule(**rest["patient"])
-    rest["floors"] = Floors(**rest["floors"])
+    rest["floors"], rest["privacy"] = Floors(**rest["floors"]), PrivacyRule(**rest["privacy"])
     if (strata := rest.get("strata")) is not None:
         covariates = {name: tuple(categories) for name, categories in strata["covariates"].items()}
         rest["strata"] = StrataRule(**{**strata, "covariates": covariates})

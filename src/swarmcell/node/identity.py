@@ -21,6 +21,8 @@ import nacl.public
 import nacl.signing
 import nacl.utils
 import tomli_w
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from swarmcell.errors import ConfigError, InputError, SwarmError, UsageError
 from swarmcell.files import write_whole
@@ -72,6 +74,10 @@ class Identity:
     def key(self) -> bytes:
         """Return the public signing key: what `author` means in an entry."""
         return self.card.signing_key
+
+    def derive(self, purpose: bytes) -> bytes:
+        """Return 32 secret bytes for a purpose; they tell nothing of the identity's keys, nor of another purpose's."""
+        return HKDF(hashes.SHA256(), KEY_BYTES, None, b"swarmcell/identity/v1/" + purpose).derive(self.sealing_secret)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte ed25519 signature of an entry's signed bytes."""

@@ -10,7 +10,7 @@ from swarmcell.node import ledger as ledgers
 from swarmcell.workflows.join import Seat, take_seat
 from swarmcell.workflows.swarm_verify import Verified, merging, verify_history
 from swarmcell.workflows.swarm_view import open_swarm_log
-from swarmcell.workflows.task import prepare_task
+from swarmcell.workflows.task import Place, prepare_task
 
 
 def verify_swarm(
@@ -45,7 +45,8 @@ def verify_swarm(
     if not cells:
         return verify_history(genesis, entries)
     seat: Seat = take_seat(swarm_file, identity=identity, site_file=site_file)
-    task = prepare_task(cells, seat.swarm.study, start=released.load(start) if start else None)
+    place = Place(f=seat.swarm.swarm.f)
+    task = prepare_task(cells, seat.swarm.study, place=place, start=released.load(start) if start else None)
     with merging(seat.identity, genesis, task) as merger:
         return verify_history(genesis, entries, merger)
 

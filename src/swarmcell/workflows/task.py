@@ -5,6 +5,7 @@ Rules: a site is refused here, before it joins, when it is below the study's flo
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmcell.cells.schema import read_prepared
@@ -15,6 +16,26 @@ from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Study
 from swarmcell.model.training_cells import TrainingCells, gather
 from swarmcell.node.task import Contribution, Merge
+from swarmcell.privacy.secure_sum import SecureSum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a task must know of the swarm.
+
+    Attributes
+    ----------
+    f
+        Lying members that the swarm tolerates.
+    label
+        This site's label in contributions: its signing key in hex; empty for one who only merges.
+    secret
+        32 bytes of this site's own, from which it makes the keys of secure sums.
+    """
+
+    f: int
+    label: str = ""
+    secret: bytes | None = field(default=None, repr=False)
 
 
 class SiteTask:
@@ -31,13 +52,18 @@ class SiteTask:
         study: Study,
         cells: TrainingCells,
         *,
+        place: Place,
         seed: int,
         threads: int,
         device: str,
         start: TrainedModel | None = None,
     ) -> None:
         self.cells = cells
-        self._learner = Learner(study, cells, seed=seed, threads=threads, device=device, start=start)
+        learner = Learner(study, cells, seed=seed, threads=threads, device=device, start=start)
+        self._learner: Learner | SecureSum = learner
+        if study.privacy.secure_aggregation:
+            about = {"n_cells": cells.n_cells, "n_donors": cells.n_donors}
+            self._learner = SecureSum(learner, me=place.label, secret=place.secret, f=place.f, **about)
 
     def start(self) -> bytes:
         """Return the merged state before round 1, equal at every peer."""
@@ -62,6 +88,7 @@ def prepare_task(
     prepared: Sequence[Path],
     study: Study,
     *,
+    place: Place,
     seed: int = 0,
     threads: int = 0,
     device: str = "auto",
@@ -75,6 +102,8 @@ def prepare_task(
         Files that `swarmcell preprocess` wrote, all of this site.
     study
         The swarm's study, label vocabularies included.
+    place
+        What the task must know of the swarm.
     seed
         Seed of the order of this site's batches.
     threads, device
@@ -99,4 +128,4 @@ def prepare_task(
     sources = [(path.name, read_prepared(path)) for path in prepared]
     cells = gather(sources, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
     check_floors(study, cells, who=", ".join(name for name, _ in sources))
-    return SiteTask(study, cells, seed=seed, threads=threads, device=device, start=start)
+    return SiteTask(study, cells, place=place, seed=seed, threads=threads, device=device, start=start)

@@ -25,7 +25,7 @@ from swarmcell.workflows import training_input
 from swarmcell.workflows.fitness import refuse_other_universe
 from swarmcell.workflows.rules import learnable, study_alone
 from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_swarm
-from swarmcell.workflows.task import SiteTask
+from swarmcell.workflows.task import Place, SiteTask
 
 if TYPE_CHECKING:
     from swarmcell.node.terms import Ended
@@ -167,8 +167,9 @@ def train_in_swarm(
     cells = training_input.training_cells(sources, study)
     sources.clear()
     check_floors(study, cells, who=", ".join(path.name for path in prepared))
+    place = Place(f=seat.swarm.swarm.f, label=seat.identity.key.hex(), secret=seat.identity.derive(b"secure-sum"))
     start, device = options.start_model(), options.device
-    task = SiteTask(study, cells, seed=options.seed, threads=options.threads, device=device, start=start)
+    task = SiteTask(study, cells, place=place, seed=options.seed, threads=options.threads, device=device, start=start)
     folder = choose_in_swarm(runs, name, swarm=seat.swarm.digest)
     folder.make()
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
@@ -354,8 +355,8 @@ def _recording(folder: RunFolder, observer: Observer) -> Observer:
 
     def tell(event: str, facts: dict[str, Any]) -> None:
         nonlocal begun_s
-        if event == "block" and facts.get("kind") == "merge":
-            about = dict(facts["about"])
+        about = dict(facts.get("about", {}))
+        if event == "block" and facts.get("kind") == "merge" and about.get("secure_sum") not in _BETWEEN:
             row = {"model": "merged", "seconds": round(time.perf_counter() - begun_s, 4), **_of_block(about)}
             folder.add_metrics(row | {"sites": facts["included"]})
             begun_s = time.perf_counter()
@@ -363,6 +364,9 @@ def _recording(folder: RunFolder, observer: Observer) -> Observer:
         observer(event, facts)
 
     return tell
+
+
+_BETWEEN = ("shares", "reveal")  # rounds of a secure sum by which the study itself did not move on
 
 
 def _of_block(about: dict[str, Any]) -> dict[str, Any]:
