@@ -20,6 +20,7 @@ from swarmcell.cli import (
     predict,
     preprocess,
     runs,
+    stratify,
     swarm_members,
     swarm_simulate,
     train,
@@ -58,6 +59,7 @@ app.command("preprocess")(preprocess.preprocess)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("stratify")(stratify.stratify)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.command("runs")(runs.runs)

@@ -36,6 +36,9 @@ def check_study(study: Study) -> None:
     if not study.stages or study.stages[0] != FEATURES or len(set(study.stages)) != len(study.stages):
         msg = f"[study] stages = {list(study.stages)}; expected 'features' first, then 'cell', 'patient' or both."
         raise ConfigError(msg)
+    if study.strata is not None:
+        msg = f"study {study.name!r} is one of strata, not of classifiers. Join it with swarmcell stratify --join."
+        raise ConfigError(msg)
     if len(study.stages) == 1:
         msg = "[study] stages = ['features']: nothing to learn. Add 'cell' or 'patient'."
         raise ConfigError(msg)

@@ -1,0 +1,283 @@
+"""From prepared files to one row of features per sample: composition, and pseudobulk or marker statistics.
+
+Rules: a file is read in passes of bounded size, whole samples at a time. All donors count, held out or not: nothing is
+learnt of labels here. Covariates come from a sheet by sample or donor; a sample that the sheet lacks is an error.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from swarmcell.cells.batches import Matrix
+from swarmcell.errors import CellsError, InputError, ModelError, PanelError
+from swarmcell.model import sample_features
+from swarmcell.model.released import TrainedModel
+from swarmcell.model.strata.table import UNKNOWN, SampleTable, blocks_of
+from swarmcell.model.study import Study
+from swarmcell.workflows.evaluate import check_fit
+from swarmcell.workflows.stream import Block, PreparedFile
+
+Observer = Callable[[str, dict[str, Any]], None]
+Codes = npt.NDArray[np.int64]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class CellTypes:
+    """Where the types of cells come from: a model, the file's own labels, or nowhere (no names)."""
+
+    names: tuple[str, ...]
+    model: TrainedModel | None = None
+    path: Path | None = None
+
+    def of(self, block: Block, source: str) -> Codes | None:
+        """Return the type of each cell; `None` where composition does not count."""
+        if not self.names:
+            return None
+        if self.model is not None:
+            return np.asarray(self.model.predict_cells(block.cells).argmax(axis=1), np.int64)
+        labels = block.cells.obs.get("cell_type")
+        code = {name: i for i, name in enumerate(self.names)}
+        found = [UNKNOWN] * block.cells.n_obs if labels is None else [code.get(str(one), UNKNOWN) for one in labels]
+        if UNKNOWN in found:
+            n = found.count(UNKNOWN)
+            odd = sorted({str(one) for one in labels if str(one) not in code}) if labels is not None else ["no label"]
+            msg = (
+                f"{source}: {n} cells are {', '.join(odd[:_SHOWN])}, and the study counts {', '.join(self.names)}. "
+                "Give a model that tells types with --cells, or map the labels when preparing the file."
+            )
+            raise CellsError(msg)
+        return np.array(found, np.int64)
+
+
+def ids_of(file: PreparedFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the universe's features and their symbols, in order."""
+    symbols = file.var["symbol"].astype(str) if "symbol" in file.var else file.var.index
+    return tuple(map(str, file.var.index)), tuple(map(str, symbols))
+
+
+def read(
+    paths: Sequence[Path],
+    study: Study,
+    types: CellTypes,
+    *,
+    covariates: Mapping[str, "Covariate"],
+    observer: Observer,
+) -> SampleTable:
+    """Return the samples of prepared files, which are opened one by one.
+
+    Parameters
+    ----------
+    study
+        Its universe, cell types and conditions.
+    observer
+        Is told `total` and `progress` (cells).
+
+    Raises
+    ------
+    CellsError, PanelError, ModelError
+        If files do not fit each other, the study or the cell model, or a sample stands in two files.
+    """
+    parts: list[Sample] = []
+    ids: tuple[str, ...] = ()
+    for path in paths:
+        with PreparedFile(path) as file:
+            _check(file, study, types)
+            observer("total", {"n": file.n_cells})
+            parts += _samples(file, study, types, observer)
+            ids = ids_of(file)[0]
+    keys = [(part.site, part.donor, part.sample) for part in parts]
+    if len(set(keys)) < len(keys):
+        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+        msg = f"sample {'/'.join(twice)} stands in two files. Name each file once."
+        raise CellsError(msg)
+    parts.sort(key=lambda part: (part.site, part.donor, part.sample))
+    return SampleTable(
+        blocks=blocks_of(study.modality, types.names, ids),
+        features=np.vstack([part.features for part in parts]),
+        sites=tuple(part.site for part in parts),
+        donors=tuple(part.donor for part in parts),
+        samples=tuple(part.sample for part in parts),
+        n_cells=np.array([part.n_cells for part in parts], np.int64),
+        condition=np.array([part.condition for part in parts], np.int64),
+        covariates={name: one.values(parts) for name, one in covariates.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: whose it is, and its features."""
+
+    site: str
+    donor: str
+    sample: str
+    n_cells: int
+    condition: int
+    features: npt.NDArray[np.float64]
+
+
+def _check(file: PreparedFile, study: Study, types: CellTypes) -> None:
+    found = file.contents
+    if found["modality"] != study.modality:
+        msg = f"{file.name}: {found['modality']} cells; the study is of {study.modality}. Choose files that fit."
+        raise CellsError(msg)
+    if study.universe_sha256 and found["universe_sha256"] != study.universe_sha256:
+        msg = (
+            f"{file.name}: prepared with universe {found['universe_sha256'][:12]}, expected "
+            f"{study.universe_sha256[:12]}. Prepare all files with the study's universe file."
+        )
+        raise PanelError(msg)
+    if types.model is not None and types.path is not None:
+        check_fit(types.model, types.path, file)
+
+
+def _samples(file: PreparedFile, study: Study, types: CellTypes, observer: Observer) -> Iterator[Sample]:
+    code, names = sample_codes(file)
+    conditions = {name: i for i, name in enumerate(study.conditions)}
+    kinds = [block.kind for block in blocks_of(study.modality, types.names, ())]
+    labels = file.obs["condition"].astype(object) if "condition" in file.obs else None
+    for block in file.groups(np.arange(file.n_cells), code):
+        inside = code[block.rows]
+        here = np.unique(inside)
+        rows = sample_features.compute(
+            cast("Matrix", block.cells.X),
+            np.searchsorted(here, inside).astype(np.int64),
+            len(here),
+            kinds=kinds,
+            cell_type=types.of(block, file.name),
+            n_types=len(types.names),
+        )
+        for row, one in zip(rows, here, strict=True):
+            cells = block.rows[inside == one]
+            label = None if labels is None else labels.iloc[int(cells[0])]
+            site, donor, sample = names[one]
+            yield Sample(site, donor, sample, len(cells), _condition(label, conditions, file.name), row)
+        observer("progress", {"n": len(block.rows)})
+
+
+def sample_codes(file: PreparedFile) -> tuple[Codes, list[tuple[str, str, str]]]:
+    """Return the sample of each cell, shape `(n_cells,)`, and each sample's site, donor and name."""
+    columns = [file.obs[name].astype("category").cat for name in ("site", "donor", "sample")]
+    whole = np.zeros(file.n_cells, np.int64)
+    for column in columns:
+        whole = whole * len(column.categories) + column.codes.to_numpy().astype(np.int64)
+    _, first, code = np.unique(whole, return_index=True, return_inverse=True)
+    site, donor, sample = ([str(c.categories[c.codes.iloc[int(i)]]) for i in first] for c in columns)
+    return code.astype(np.int64), list(zip(site, donor, sample, strict=True))
+
+
+def _condition(label: object, conditions: Mapping[str, int], source: str) -> int:
+    if label is None or label != label or not conditions:  # noqa: PLR0124 (NaN is not itself)
+        return UNKNOWN
+    if str(label) not in conditions:
+        msg = f"{source}: condition {str(label)!r} is not among the study's: {', '.join(conditions)}."
+        raise CellsError(msg)
+    return conditions[str(label)]
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """A column of a sheet: what it says of each sample or donor, and its categories (none: a number)."""
+
+    name: str
+    by: str
+    said: Mapping[str, str]
+    categories: tuple[str, ...]
+    source: str
+
+    def values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+        """Return the value of each sample: a number or the index of a category, `nan` where the sheet is blank."""
+        absent = [getattr(one, self.by) for one in samples if getattr(one, self.by) not in self.said]
+        if absent:
+            msg = (
+                f"{self.source}: no row for {self.by} {', '.join(absent[:_SHOWN])} ({len(absent)} in all), so their "
+                f"{self.name!r} is missing. Add the rows; leave the value blank where it is not known."
+            )
+            raise CellsError(msg)
+        return np.array([self._value(self.said[getattr(one, self.by)]) for one in samples], np.float64)
+
+    def _value(self, text: str) -> float:
+        if not text:
+            return float("nan")
+        if self.categories:
+            if text not in self.categories:
+                msg = f"{self.source}: {self.name} {text!r} is not among {', '.join(self.categories)}."
+                raise CellsError(msg)
+            return float(self.categories.index(text))
+        return float(text)
+
+
+def covariates_from(
+    path: Path, names: Sequence[str], categories: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, Covariate]:
+    """Read covariates from a sheet with a column `sample` or `donor`.
+
+    Parameters
+    ----------
+    categories
+        Name -> categories (none for a number), as a swarm's study fixes them; without it by their look.
+
+    Raises
+    ------
+    InputError
+        If the sheet cannot be read.
+    CellsError
+        If a column is missing, or two rows contradict each other.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=None, engine="python")
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        msg = f"{path}: the sheet cannot be read ({error}). It must be csv with a column sample or donor."
+        raise InputError(msg) from error
+    by = next((name for name in ("sample", "donor") if name in frame), None)
+    missing = [name for name in ("sample", *names) if name not in frame] if by is None else []
+    missing += [name for name in names if name not in frame]
+    if missing:
+        msg = f"{path}: has no column {missing[0]!r} (it has {', '.join(map(str, frame.columns))})."
+        raise CellsError(msg)
+    return {name: _covariate(path, frame, str(by), name, categories) for name in names}
+
+
+def _covariate(
+    path: Path, frame: pd.DataFrame, by: str, name: str, categories: Mapping[str, tuple[str, ...]] | None
+) -> Covariate:
+    said: dict[str, str] = {}
+    for key, value in zip(frame[by].str.strip(), frame[name].str.strip(), strict=True):
+        if said.setdefault(key, value) != value:
+            msg = f"{path}: {by} {key!r} has two values of {name!r}: {said[key]!r} and {value!r}. Give it one."
+            raise CellsError(msg)
+    known = sorted({value for value in said.values() if value})
+    fixed = categories[name] if categories is not None else (() if all(map(_is_number, known)) else tuple(known))
+    if not fixed and not all(map(_is_number, known)):
+        odd = next(value for value in known if not _is_number(value))
+        msg = f"{path}: {name!r} is a number by the study's rules, and {odd!r} stands there. Correct the sheet."
+        raise CellsError(msg)
+    return Covariate(name, by, said, fixed, str(path))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)) and abs(float(text)) < 1e6)
+    except ValueError:
+        return False
+
+
+def check_model(study: Study, model: TrainedModel | None, path: Path | None) -> None:
+    """Check that the cell model given is the one that a study of strata names.
+
+    Raises
+    ------
+    ModelError
+        If the study names another, or one and none is given.
+    """
+    wanted = study.strata.cell_model if study.strata else ""
+    found = "" if model is None else model.digest
+    if wanted != found:
+        said = f"the model {path} has the digest {found[:12]}" if found else "none is given"
+        msg = f"the strata count the cell types of model {wanted[:12] or '(none)'}, and {said}. Give it with --cells."
+        raise ModelError(msg)

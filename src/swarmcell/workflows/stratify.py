@@ -1,0 +1,355 @@
+"""`stratify`: which patients are alike, of this site, of several files, or of a swarm; and new patients placed.
+
+Rules: alone and in a swarm the same two calls find strata (`model/strata/rounds.py`). What is agreed on goes into
+`strata.safetensors` and `strata.json`; what is known of a sample stays in this site's own folder.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+
+from swarmcell.errors import CellsError, MergeError, ModelError, OutputError, SwarmError, UsageError
+from swarmcell.files import write_whole, writing
+from swarmcell.model import contribution as learnt
+from swarmcell.model import released as classifiers
+from swarmcell.model.strata import released
+from swarmcell.model.strata.released import Strata
+from swarmcell.model.strata.rounds import Stratifier
+from swarmcell.model.strata.state import StrataState, from_bytes
+from swarmcell.model.strata.table import SampleTable
+from swarmcell.model.study import Floors, StrataRule, Study
+from swarmcell.node.task import Contribution, Merge
+from swarmcell.workflows import sample_table, strata_words
+from swarmcell.workflows.sample_table import CellTypes, Covariate
+from swarmcell.workflows.stream import PreparedFile
+
+if TYPE_CHECKING:
+    from swarmcell.workflows.join import Seat
+
+Observer = Callable[[str, dict[str, Any]], None]
+MODEL, RESULT, SAMPLES = "strata.safetensors", "strata.json", "samples.csv"
+STRATUM, MEMBERSHIP = "stratum", "stratum_membership"
+ROUNDS_MAX = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person asks for.
+
+    Attributes
+    ----------
+    cells
+        Model that tells the cells' types; without one the files' own labels count, if all cells have one.
+    sheet, covariates
+        Sheet of covariates, and the columns of it to test.
+    rule
+        How strata are looked for, alone; in a swarm its file says that.
+    annotate
+        Whether to write copies of the prepared files with each cell's stratum in `obs`.
+    """
+
+    cells: Path | None = None
+    sheet: Path | None = None
+    covariates: tuple[str, ...] = ()
+    rule: StrataRule = field(default_factory=StrataRule)
+    seed: int = 0
+    annotate: bool = True
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """What was found: `result` is plain values for JSON and the report; `folder` holds the files."""
+
+    folder: Path
+    strata: Strata
+    result: dict[str, Any]
+
+
+class SiteTask:
+    """Implements `node.task.Task` with a `Stratifier`."""
+
+    def __init__(self, site: Stratifier) -> None:
+        self._site = site
+
+    def start(self) -> bytes:
+        """Return the state before round 1, equal at every peer."""
+        return self._site.start()
+
+    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
+        """Return this site's sums for the round after `state`."""
+        made = self._site.contribute(state, stop)
+        return None if made is None else Contribution(**vars(made))
+
+    def merge(self, state: bytes, contributions: Sequence[Contribution]) -> Merge:
+        """Merge contributions (in any order) into the next state."""
+        merged = self._site.merge(state, [learnt.Contribution(**vars(one)) for one in contributions])
+        return Merge(**vars(merged))
+
+    def describe(self, state: bytes) -> Mapping[str, str | int]:
+        """Say what `state` is, for the ledger's readers."""
+        return self._site.describe(state)
+
+
+def stratify_alone(
+    prepared: Sequence[Path], folder: Path, options: Options, *, force: bool = False, observer: Observer
+) -> Stratified:
+    """Find strata among the samples of these files; several sites in them are told apart, as a swarm would.
+
+    Raises
+    ------
+    SwarmcellError
+        The branch that fits, before anything is written where that is possible.
+    """
+    _refuse_existing(folder, prepared, force=force)
+    types = _types(prepared, options.cells)
+    covariates = _covariates(options.sheet, options.covariates, None)
+    study = _study_alone(prepared, types, covariates, options)
+    table = sample_table.read(prepared, study, types, covariates=covariates, observer=observer)
+    observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
+    state = _solved([Stratifier(study, part) for part in table.by_site()], observer)
+    if state.failure:
+        raise CellsError(state.failure)
+    return _written(state, study, table, prepared, folder, options, {"found": "alone"})
+
+
+def stratify_in_swarm(
+    prepared: Sequence[Path], seat: "Seat", folder: Path, options: Options, *, force: bool = False, observer: Observer
+) -> Stratified:
+    """Find strata together with the other sites of a swarm; every check runs before the first entry is signed.
+
+    Raises
+    ------
+    SwarmcellError
+        The branch that fits.
+    """
+    from swarmcell.workflows import join  # noqa: PLC0415 (the peer's parts are not needed alone)
+
+    study = seat.swarm.study
+    if study.strata is None:
+        msg = f"{seat.path}: a study of classifiers, without [study.strata]. Join it with swarmcell train --join."
+        raise UsageError(msg)
+    _refuse_existing(folder, prepared, force=force)
+    model = None if options.cells is None else classifiers.load(options.cells)
+    sample_table.check_model(study, model, options.cells)
+    types = CellTypes(study.cell_types, model, options.cells)
+    names = tuple(sorted(study.strata.covariates))
+    covariates = _covariates(options.sheet, names, study.strata.covariates)
+    table = sample_table.read(prepared, study, types, covariates=covariates, observer=observer)
+    table = _as_one_site(table, seat.identity.name)
+    _check_floors(table, study, ", ".join(path.name for path in prepared))
+    observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = join.take_part(seat, SiteTask(Stratifier(study, table)), run=folder, observer=observer)
+    if ended.failure:
+        msg = f"the swarm's study ended without strata: {ended.failure}"
+        raise SwarmError(msg)
+    card = {"found": "swarm", "swarm": seat.swarm.digest}
+    return _written(from_bytes(ended.state), study, table, prepared, folder, options, card)
+
+
+def place_new(
+    strata_file: Path, prepared: Sequence[Path], folder: Path, options: Options, *, force: bool, observer: Observer
+) -> Stratified:
+    """Place the samples of prepared files in strata that were found before.
+
+    Raises
+    ------
+    SwarmcellError
+        The branch that fits: no strata in the file, another universe, another cell model.
+    """
+    _refuse_existing(folder, prepared, force=force)
+    strata = released.load(strata_file)
+    if not strata.state.k:
+        msg = f"{strata_file}: holds no stable strata ({strata.state.words}), so nobody can be placed in them."
+        raise ModelError(msg)
+    model = None if options.cells is None else classifiers.load(options.cells)
+    sample_table.check_model(strata.study, model, options.cells)
+    types = CellTypes(strata.study.cell_types, model, options.cells)
+    study = replace(strata.study, conditions=())
+    table = sample_table.read(prepared, study, types, covariates={}, observer=observer)
+    return _write(strata, table, prepared, folder, options, placed_from=str(strata_file))
+
+
+def _solved(sites: list[Stratifier], observer: Observer) -> StrataState:
+    raw, stop = sites[0].start(), threading.Event()
+    for _ in range(ROUNDS_MAX):
+        now = from_bytes(raw)
+        if now.finished:
+            return now
+        made = [one for one in (site.contribute(raw, stop) for site in sites) if one is not None]
+        outcome = sites[0].merge(raw, made)
+        if outcome.left_out:
+            msg = f"a site's own sums cannot be merged: {next(iter(outcome.left_out.values()))}."
+            raise MergeError(msg)
+        raw = outcome.state
+        observer("round", {"phase": now.phase, "round": now.round + 1})
+    msg = f"strata did not settle within {ROUNDS_MAX} rounds."
+    raise MergeError(msg)
+
+
+def _types(prepared: Sequence[Path], cells: Path | None) -> CellTypes:
+    if cells is not None:
+        model = classifiers.load(cells)
+        if not model.has_cell_task:
+            msg = f"{cells}: has no cell task, so it tells no cell types. Give another model, or none."
+            raise ModelError(msg)
+        return CellTypes(model.cell_types, model, cells)
+    names: set[str] = set()
+    for path in prepared:
+        with PreparedFile(path) as file:
+            if "cell_type" not in file.obs or file.obs["cell_type"].isna().any():
+                return CellTypes(())
+            names.update(map(str, file.obs["cell_type"].unique()))
+    return CellTypes(tuple(sorted(names)) if len(names) > 1 else ())
+
+
+def _covariates(
+    sheet: Path | None, names: Sequence[str], categories: Mapping[str, tuple[str, ...]] | None
+) -> dict[str, Covariate]:
+    if names and sheet is None:
+        msg = f"the covariates {', '.join(names)} stand in no sheet. Give one with --covariates SHEET.csv."
+        raise UsageError(msg)
+    return {} if sheet is None else sample_table.covariates_from(sheet, names, categories)
+
+
+def _study_alone(
+    prepared: Sequence[Path], types: CellTypes, covariates: Mapping[str, Covariate], options: Options
+) -> Study:
+    conditions: set[str] = set()
+    for path in prepared:
+        with PreparedFile(path) as file:
+            if "condition" in file.obs:
+                conditions.update(map(str, file.obs["condition"].dropna().unique()))
+    with PreparedFile(prepared[0]) as file:
+        found = file.contents
+    rule = replace(
+        options.rule,
+        cell_model="" if types.model is None else types.model.digest,
+        covariates={name: one.categories for name, one in covariates.items()},
+    )
+    return Study(
+        name="strata",
+        modality=found["modality"],
+        stages=("features",),
+        cell_types=types.names,
+        conditions=tuple(sorted(conditions)),
+        universe_sha256=str(found["universe_sha256"]),
+        floors=Floors(donors=1, cells=1),
+        seed=options.seed,
+        strata=rule,
+    )
+
+
+def _as_one_site(table: SampleTable, name: str) -> SampleTable:
+    """Return the samples as those of one member of the swarm, with donors that keep their own site's name apart."""
+    if set(table.sites) == {name}:
+        return table
+    donors = tuple(
+        donor if site == name else f"{site}:{donor}" for site, donor in zip(table.sites, table.donors, strict=True)
+    )
+    return replace(table, sites=(name,) * len(table.sites), donors=donors)
+
+
+def _check_floors(table: SampleTable, study: Study, source: str) -> None:
+    floors, n_cells = study.floors, int(table.n_cells.sum())
+    if table.n_donors >= floors.donors and n_cells >= floors.cells:
+        return
+    msg = (
+        f"{source}: {n_cells} cells of {table.n_donors} donor(s); the study's floors are {floors.cells} cells and "
+        f"{floors.donors} donors, and a site below them publishes nothing. Add donors, or stratify alone."
+    )
+    raise CellsError(msg)
+
+
+def _refuse_existing(folder: Path, prepared: Sequence[Path], *, force: bool) -> None:
+    if not prepared:
+        msg = "no prepared file is given. Make one with: swarmcell preprocess."
+        raise UsageError(msg)
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder}: is a file; expected the name of a folder. Choose another with --out."
+        raise OutputError(msg)
+    if (folder / RESULT).exists() and not force:
+        msg = f"{folder}: holds strata already. Replace them with --force, or choose another folder with --out."
+        raise OutputError(msg)
+
+
+def _written(
+    state: StrataState,
+    study: Study,
+    table: SampleTable,
+    prepared: Sequence[Path],
+    folder: Path,
+    options: Options,
+    card: dict[str, Any],
+) -> Stratified:
+    with PreparedFile(prepared[0]) as file:
+        ids, symbols = sample_table.ids_of(file)
+    strata = released.assemble(state, study, ids, symbols, {**card, "sites": list(state.sites)})
+    made = _write(strata, table, prepared, folder, options, placed_from="")
+    released.save(strata, folder / MODEL, force=True)
+    return made
+
+
+def _write(
+    strata: Strata, table: SampleTable, prepared: Sequence[Path], folder: Path, options: Options, *, placed_from: str
+) -> Stratified:
+    samples = _samples(strata, table)
+    rows = [{str(key): value for key, value in row.items()} for row in samples.to_dict(orient="records")]
+    result = strata_words.result(strata, rows, placed_from=placed_from)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / SAMPLES, samples.to_csv(index=False).encode(), force=True)
+    text = json.dumps({**result, "rule": asdict(strata.rule)}, indent=2, sort_keys=True) + "\n"
+    write_whole(folder / RESULT, text.encode(), force=True)
+    if options.annotate and strata.state.k:
+        for path in prepared:
+            _annotate(path, folder / path.name, samples)
+    return Stratified(folder, strata, result)
+
+
+def _samples(strata: Strata, table: SampleTable) -> pd.DataFrame:
+    frame = pd.DataFrame({"site": table.sites, "donor": table.donors, "sample": table.samples})
+    frame["n_cells"] = table.n_cells
+    conditions = strata.study.conditions
+    frame["condition"] = [conditions[c] if c >= 0 else "" for c in table.condition]
+    if strata.state.k:
+        placed = released.place(strata, table)
+        frame[STRATUM], frame["membership"] = placed.stratum + 1, placed.membership.round(4)
+        points = placed.coordinates
+    else:
+        points = released.coordinates(strata, table)
+    for i in range(min(2, points.shape[1])):
+        frame[f"component_{i + 1}"] = points[:, i].round(6)
+    return frame
+
+
+def _annotate(prepared: Path, out: Path, samples: pd.DataFrame) -> None:
+    """Write a copy of a prepared file with each cell's stratum and its sample's membership in `obs`."""
+    if out.resolve() == prepared.resolve():
+        msg = f"{out}: is the prepared file itself, which is never changed. Choose another folder with --out."
+        raise UsageError(msg)
+    names = samples["donor"] + "\x1f" + samples["sample"]
+    with PreparedFile(prepared) as file:
+        code, known = sample_table.sample_codes(file)
+        obs = file.obs.drop(columns=[STRATUM, MEMBERSHIP], errors="ignore")
+    place = {name: i for i, name in enumerate(names)}
+    rows = [
+        place.get(f"{donor}\x1f{sample}", place.get(f"{site}:{donor}\x1f{sample}", -1)) for site, donor, sample in known
+    ]
+    of_cell = np.array(rows)[code]
+    labels = samples[STRATUM].astype(str).to_numpy()[of_cell]
+    obs[STRATUM] = pd.Categorical(labels, categories=pd.Index(sorted(set(labels), key=int), dtype=object))
+    obs[MEMBERSHIP] = samples["membership"].to_numpy()[of_cell].astype(np.float32)
+    with writing(out, force=True) as temporary:
+        shutil.copyfile(prepared, temporary)
+        with h5py.File(temporary, "r+") as copy:  # type: ignore[no-untyped-call, attr-defined]
+            del copy["obs"]
+            ad.io.write_elem(copy, "obs", obs)

@@ -1,0 +1,100 @@
+"""Strata over a swarm of real processes: all hold the same file, though one is killed, and pooling finds the same."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from swarmcell.cells import schema
+from swarmcell.config import swarm_file
+from swarmcell.model.strata import released
+from swarmcell.model.study import Floors, StrataRule, Study
+from swarmcell.node import identity
+from swarmcell.workflows.stratify import Options, stratify_alone
+
+SITES = ("site-a", "site-b", "site-c")
+RULE = StrataRule(k_max=3, resamples=10, nulls=39, permutations=199)
+LIMIT_S = 120
+
+
+@pytest.fixture
+def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cells) -> Path:
+    """Three sites with prepared files and identities, and the swarm file of a study of strata."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "keys"))
+    monkeypatch.chdir(tmp_path)
+    for site in SITES:
+        adata = make_cells(site, effect=4.0)
+        schema.write_prepared(adata, tmp_path / f"{site}.h5ad")
+    study = Study(
+        name="strata",
+        modality="rna",
+        stages=("features",),
+        cell_types=("B", "NK", "T"),
+        conditions=("healthy", "ill"),
+        universe_sha256=str(adata.uns["swarmcell"]["universe_sha256"]),
+        floors=Floors(donors=4, cells=20),
+        strata=RULE,
+    )
+    cards = [identity.create(site).card for site in SITES]
+    path = tmp_path / "strata.toml"
+    path.write_bytes(swarm_file.dump(swarm_file.create(swarm_file.SwarmConfig(study=study), cards)))
+    return path
+
+
+def join(site: str, folder: Path) -> subprocess.Popen[str]:
+    arguments = ["stratify", f"{site}.h5ad", "--join", "strata.toml", "--identity", site, "--out", f"out-{site}"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "swarmcell", *arguments, "--no-obs"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_ledger(folder: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not (folder / "ledger.sqlite").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(swarm: Path) -> None:
+    folder = swarm.parent
+    peers = {site: join(site, folder) for site in SITES}
+    try:
+        wait_for_ledger(folder / "out-site-a", peers["site-a"])
+        peers["site-a"].kill()
+        peers["site-a"].communicate()
+        peers["site-a"] = join("site-a", folder)
+        for site, peer in peers.items():
+            _, err = peer.communicate(timeout=LIMIT_S)
+            assert peer.returncode == 0, f"{site}: {err}"
+            assert "Traceback" not in err
+    finally:
+        for peer in peers.values():
+            peer.kill()
+            peer.communicate()
+    raw = {(folder / f"out-{site}" / "strata.safetensors").read_bytes() for site in SITES}
+    assert len(raw) == 1
+    mine = json.loads((folder / "out-site-b" / "strata.json").read_text())
+    assert {sample["site"] for sample in mine["samples"]} == {"site-b"}
+    assert mine["sites"] == list(SITES)
+    pooled = stratify_alone(
+        [Path(f"{site}.h5ad") for site in SITES], folder / "pooled", Options(rule=RULE, annotate=False), observer=_quiet
+    )
+    found = released.load(folder / "out-site-a" / "strata.safetensors")
+    assert found.state.k == pooled.strata.state.k
+    for name in ("vectors", "judged", "within_null"):
+        np.testing.assert_array_equal(found.state.arrays[name], pooled.strata.state.arrays[name])
+
+
+def _quiet(_event: str, _facts: dict) -> None:
+    pass

@@ -1,0 +1,223 @@
+"""`swarmcell stratify` on prepared files: what is written, what is placed, what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from swarmcell.cells import schema
+from swarmcell.cli.app import app
+from swarmcell.errors import CellsError, InputError, ModelError, OutputError, PanelError, SwarmcellError, UsageError
+from swarmcell.model.strata import released
+from swarmcell.model.study import StrataRule
+from swarmcell.workflows.stratify import Options, Stratified, place_new, stratify_alone
+
+RULE = StrataRule(k_max=3, starts=8, resamples=10, nulls=39, permutations=199)
+OPTIONS = Options(rule=RULE)
+
+
+def quiet(_event: str, _facts: dict) -> None:
+    pass
+
+
+def alone(files: list[Path], folder: Path, options: Options = OPTIONS) -> Stratified:
+    return stratify_alone(files, folder, options, observer=quiet)
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory, make_cells) -> list[Path]:
+    """Two sites of eight donors, half of them ill, which shows in their T cells and in how many there are."""
+    folder = tmp_path_factory.mktemp("sites")
+    files = []
+    for site in ("site-a", "site-b"):
+        adata = make_cells(site, n_cells=120, effect=4.0)
+        drop = (adata.obs["condition"] == "ill") & (adata.obs["cell_type"] == "NK")
+        kept = adata[~(drop & (np.arange(adata.n_obs) % 5 > 0)).to_numpy()].copy()
+        path = folder / f"{site}.h5ad"
+        schema.write_prepared(kept, path)
+        files.append(path)
+    rows = [f"p{d},{40 + d},{'f' if d % 3 else 'm'}" for d in range(8)]
+    (folder / "sheet.csv").write_text("donor,age,sex\n" + "\n".join(rows))
+    return files
+
+
+@pytest.fixture(scope="module")
+def found(sites: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Stratified:
+    options = replace(OPTIONS, sheet=sites[0].parent / "sheet.csv", covariates=("age", "sex"))
+    return alone(sites, tmp_path_factory.mktemp("found") / "strata", options)
+
+
+def test_ill_donors_are_a_stratum_and_what_marks_it_is_said(found: Stratified) -> None:
+    result = json.loads((found.folder / "strata.json").read_text())
+    assert result["k"] == 2
+    samples = pd.read_csv(found.folder / "samples.csv")
+    assert pd.crosstab(samples["condition"], samples["stratum"]).max(axis=1).tolist() == [8, 8]
+    assert samples["membership"].between(0.8, 1).all()
+    tests = {one["name"]: one for one in result["associations"]}
+    assert list(tests) == ["condition", "age", "sex"]
+    assert (tests["condition"]["effect"], tests["condition"]["measure"]) == (1.0, "Cramér's V")
+    assert tests["condition"]["p_value"] <= 0.05 < tests["sex"]["p_value"]
+    marks = {mark["feature"] for one in result["strata"] for mark in one["markers"]}
+    assert "share of NK" in marks
+    assert marks & {f"mean G{i}" for i in range(16, 20)}
+    assert [one["site_in_disguise"] for one in result["strata"]] == ["", ""]
+    assert sum(result["strata"][0]["composition"].values()) == pytest.approx(1, abs=1e-4)
+    assert 0 <= result["site_share"] < 0.3
+
+
+def test_strata_are_written_into_copies_of_the_prepared_files(found: Stratified, sites: list[Path]) -> None:
+    samples = pd.read_csv(found.folder / "samples.csv").set_index(["site", "sample"])
+    copy = ad.read_h5ad(found.folder / "site-b.h5ad")
+    assert list(copy.obs["stratum"].cat.categories) == ["1", "2"]
+    for (site, sample), cells in copy.obs.groupby(["site", "sample"], observed=True):
+        assert set(cells["stratum"].astype(int)) == {samples.loc[(site, sample), "stratum"]}
+        assert cells["stratum_membership"].iloc[0] == pytest.approx(samples.loc[(site, sample), "membership"], abs=1e-4)
+    assert "stratum" not in ad.read_h5ad(sites[1], backed="r").obs
+
+
+def test_samples_are_placed_where_they_were_found(found: Stratified, sites: list[Path], tmp_path: Path) -> None:
+    placed = place_new(
+        found.folder / "strata.safetensors", sites[1:], tmp_path / "p", OPTIONS, force=False, observer=quiet
+    )
+    before = pd.read_csv(found.folder / "samples.csv").query("site == 'site-b'")
+    after = pd.read_csv(placed.folder / "samples.csv")
+    assert after["stratum"].tolist() == before["stratum"].tolist()
+    assert after["membership"].tolist() == before["membership"].tolist()
+    assert placed.result["placed_from"]
+
+
+def test_the_same_files_give_the_same_bytes(found: Stratified, sites: list[Path], tmp_path: Path) -> None:
+    options = replace(OPTIONS, sheet=sites[0].parent / "sheet.csv", covariates=("age", "sex"), annotate=False)
+    again = alone(sites[::-1], tmp_path / "again", options)
+    first = (found.folder / "strata.safetensors").read_bytes()
+    assert (again.folder / "strata.safetensors").read_bytes() == first
+    assert not (again.folder / "site-a.h5ad").exists()
+
+
+def test_a_model_tells_the_types_and_must_be_the_same_when_patients_are_placed(study_files, tmp_path: Path) -> None:
+    options = replace(OPTIONS, cells=study_files.merged, annotate=False)
+    made = alone(list(study_files.files), tmp_path / "s", options)
+    assert made.strata.rule.cell_model
+    assert made.strata.study.cell_types == ("B", "NK", "T")
+    path = tmp_path / "s" / "strata.safetensors"
+    if made.strata.state.k:
+        with pytest.raises(ModelError, match="--cells"):
+            place_new(path, list(study_files.files), tmp_path / "p", OPTIONS, force=False, observer=quiet)
+
+
+def test_no_strata_are_drawn_where_there_are_none_and_nobody_is_placed(make_cells, tmp_path: Path) -> None:
+    path = tmp_path / "plain.h5ad"
+    schema.write_prepared(make_cells("site-a", n_donors=12, effect=0.0), path)
+    made = alone([path], tmp_path / "s")
+    assert made.result["k"] == 0
+    assert made.result["sentences"][0].startswith("No stable strata among 12 samples of 12 donors")
+    assert "stratum" not in pd.read_csv(tmp_path / "s" / "samples.csv")
+    assert not (tmp_path / "s" / "plain.h5ad").exists()
+    with pytest.raises(ModelError, match="no stable strata"):
+        place_new(tmp_path / "s" / "strata.safetensors", [path], tmp_path / "p", OPTIONS, force=False, observer=quiet)
+
+
+def few(make_cells, folder: Path) -> tuple[list[Path], Options]:
+    path = folder / "few.h5ad"
+    schema.write_prepared(make_cells("site-a", n_donors=5), path)
+    return [path], OPTIONS
+
+
+def unlike(make_cells, folder: Path) -> tuple[list[Path], Options]:
+    files = [folder / "a.h5ad", folder / "b.h5ad"]
+    for path, names in zip(files, ("G", "H"), strict=True):
+        adata = make_cells("site-a" if names == "G" else "site-b")
+        adata.uns["swarmcell"]["universe_sha256"] = (
+            names * 64 if names == "H" else adata.uns["swarmcell"]["universe_sha256"]
+        )
+        adata.write_h5ad(path)
+    return files, OPTIONS
+
+
+def sheet(text: str, *names: str):
+    def spoil(make_cells, folder: Path) -> tuple[list[Path], Options]:
+        files, _ = few(make_cells, folder)
+        (folder / "sheet.csv").write_text(text)
+        return files, replace(OPTIONS, sheet=folder / "sheet.csv", covariates=names)
+
+    return spoil
+
+
+def twice(make_cells, folder: Path) -> tuple[list[Path], Options]:
+    files, options = few(make_cells, folder)
+    return files * 2, options
+
+
+BAD = [
+    (few, CellsError, "5 samples of 5 donors in all; strata need at least 6 samples"),
+    (twice, CellsError, "stands in two files"),
+    (unlike, (PanelError, CellsError), "universe"),
+    (sheet("donor,age\np0,3\n", "age"), CellsError, r"no row for donor p1, p2.*missing"),
+    (sheet("donor,age\np0,3\n", "severity"), CellsError, "has no column 'severity'"),
+    (sheet("name,age\np0,3\n", "age"), CellsError, "has no column 'sample'"),
+    (sheet("donor,age\np0,3\np0,4\n", "age"), CellsError, "two values of 'age'"),
+    (lambda make, folder: (few(make, folder)[0], replace(OPTIONS, covariates=("age",))), UsageError, "--covariates"),
+    (lambda _make, folder: ([folder / "none.h5ad"], OPTIONS), InputError, "no such file"),
+    (lambda _make, _folder: ([], OPTIONS), UsageError, "no prepared file"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "kind", "says"), BAD, ids=[says[:24] for _, _, says in BAD])
+def test_bad_input_is_a_clear_error(make_cells, tmp_path: Path, spoil, kind: type[SwarmcellError], says: str) -> None:
+    files, options = spoil(make_cells, tmp_path)
+    with pytest.raises(kind, match=says):
+        alone(files, tmp_path / "s", options)
+    assert not (tmp_path / "s").exists()
+
+
+def test_strata_that_were_changed_are_refused(found: Stratified, tmp_path: Path) -> None:
+    path = tmp_path / "strata.safetensors"
+    raw = (found.folder / "strata.safetensors").read_bytes()
+    path.write_bytes(raw[:-8] + b"\x01" * 8)
+    with pytest.raises(ModelError, match="digest"):
+        released.load(path)
+    path.write_bytes(raw[:100])
+    with pytest.raises(ModelError, match="no strata"):
+        released.load(path)
+    with pytest.raises(InputError, match="no such file"):
+        released.load(tmp_path / "none.safetensors")
+
+
+def test_the_command_writes_a_report_and_replaces_nothing(sites: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "strata"
+    command = ["stratify", *map(str, sites), "-o", str(out), "--k-max", "2", "--nulls", "19", "--no-obs", "--json"]
+    ended = CliRunner().invoke(app, command)
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.stdout)["k"] == 2
+    html = (out / "report.html").read_text()
+    for shown in (
+        "How many strata",
+        "What marks each stratum",
+        "Cell types of each stratum",
+        "share of NK",
+        "membership",
+    ):
+        assert shown.lower() in html.lower()
+    assert "next: swarmcell stratify NEW.h5ad --with" in ended.stderr
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, OutputError)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--with", "x", "--join", "y"], "give one of them"),
+        (["--identity", "me"], "--join"),
+        (["--join", "y", "--k-max", "3"], "the swarm file says that"),
+        (["--with", "x", "--seed", "3"], "found already"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(sites: list[Path], more: list[str], says: str) -> None:
+    refused = CliRunner().invoke(app, ["stratify", str(sites[0]), *more])
+    assert isinstance(refused.exception, UsageError)
+    assert says in str(refused.exception)
