@@ -25,6 +25,7 @@ from swarmcell.model.training_cells import TrainingCells
 
 GENES = "genes"
 BY_COUNTS, BY_SITE = "seurat_v3", "seurat_v3_by_site"
+_SUMS, _CLIPPED = ("n", "counts", "counts_squared"), ("n_clipped", "kept", "kept_squared")
 PASSES_MAX = 12  # chosen: sites that come and go between two rounds are few; for ever is too long
 
 
@@ -48,11 +49,10 @@ def cell_statistics(cells: TrainingCells, study: Study, state: MergedState) -> d
         )
         raise CellsError(msg)
     if rule == BY_COUNTS:
-        arrays["counts"], arrays["counts_squared"] = variable_genes.count_sums(cells.counts)
         if not now:
-            return arrays
-        clipped = variable_genes.clipped_sums(cells.counts, now["kept_last"])
-        arrays |= dict(zip(("n_clipped", "kept", "kept_squared"), clipped, strict=True))
+            return arrays | dict(zip(_SUMS[1:], variable_genes.count_sums(cells.counts), strict=True))
+        found = variable_genes.clipped_sums(cells.counts, now["kept_last"])
+        arrays |= dict(zip((*_SUMS[1:], *_CLIPPED), found, strict=True))
     if rule == BY_SITE:
         arrays["ranks"], arrays["votes"] = _ranks_by_site(cells, study.features.n_top)
     arrays["x"], arrays["xx"] = sums(cells.X)
@@ -106,8 +106,8 @@ def merge_cell_statistics(state: MergedState, study: Study, updates: Sequence[Up
     if not _same_sums(state, updates):
         return _next_pass(state, updates)
     genes = state.group(GENES)
-    clipped = add(updates, "n_clipped"), add(updates, "kept"), add(updates, "kept_squared")
-    found = variable_genes.scores(n, add(updates, "counts"), genes["trend"], clipped)
+    n_clipped, kept, squares = (add(updates, name) for name in _CLIPPED)
+    found = variable_genes.scores(n, add(updates, "counts"), genes["trend"], (n_clipped, kept, squares))
     return _end(state, study, updates, np.sort(variable_genes.top(found, study.features.n_top)))
 
 
@@ -115,9 +115,6 @@ def _same_sums(state: MergedState, updates: Sequence[Update]) -> bool:
     """Say whether these are the sums that the first pass was made of."""
     genes = state.group(GENES)
     return bool(genes) and all(np.array_equal(add(updates, name), genes[name]) for name in _SUMS)
-
-
-_SUMS = ("n", "counts", "counts_squared")
 
 
 def _next_pass(state: MergedState, updates: Sequence[Update]) -> MergedState:

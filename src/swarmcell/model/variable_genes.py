@@ -57,8 +57,10 @@ def count_sums(counts: Matrix, rows: Codes | None = None) -> tuple[Integers, Int
     return first, second
 
 
-def clipped_sums(counts: Matrix, kept_last: Integers, rows: Codes | None = None) -> tuple[Integers, Integers, Integers]:
-    """Return the number of each gene's clipped counts, and the sums of the other counts and of their squares.
+def clipped_sums(
+    counts: Matrix, kept_last: Integers, rows: Codes | None = None
+) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+    """Return the two sums of `count_sums`, the number of clipped counts, and the two sums without these; in one pass.
 
     Parameters
     ----------
@@ -67,21 +69,24 @@ def clipped_sums(counts: Matrix, kept_last: Integers, rows: Codes | None = None)
     kept_last
         The largest count of each gene that is not clipped, shape `(n_genes,)`.
     """
-    n_clipped, kept, squares = (np.zeros(counts.shape[1], np.int64) for _ in range(3))
+    first, second, n_clipped, over, over_squared = (np.zeros(counts.shape[1], np.int64) for _ in range(5))
     for chunk, values in _chunks(counts, rows):
-        is_clipped = values > (kept_last[chunk.indices] if is_sparse(chunk) else kept_last)
-        left = np.where(is_clipped, 0, values)
-        n_clipped += column_sums(chunk, is_clipped.astype(np.int64))
-        kept += column_sums(chunk, left)
-        squares += column_sums(chunk, left * left)
-    return n_clipped, kept, squares
+        first += column_sums(chunk, values)
+        second += column_sums(chunk, values * values)
+        genes = chunk.indices if is_sparse(chunk) else np.broadcast_to(np.arange(counts.shape[1]), values.shape)
+        is_over = values > kept_last[genes]
+        few, their_genes = values[is_over], genes[is_over]
+        n_clipped += np.bincount(their_genes, minlength=counts.shape[1])
+        np.add.at(over, their_genes, few)
+        np.add.at(over_squared, their_genes, few * few)
+    return first, second, n_clipped, first - over, second - over_squared
 
 
 def _chunks(counts: Matrix, rows: Codes | None) -> Iterator[tuple[Matrix, Integers]]:
     """Yield blocks of cells, with their values (those that a CSR matrix stores) as integers."""
-    wanted = np.arange(counts.shape[0]) if rows is None else rows
-    for start in range(0, len(wanted), CHUNK_ROWS):
-        chunk = counts[wanted[start : start + CHUNK_ROWS]]
+    for start in range(0, counts.shape[0] if rows is None else len(rows), CHUNK_ROWS):
+        block = slice(start, start + CHUNK_ROWS)
+        chunk = counts[block if rows is None else rows[block]]
         values = np.asarray(chunk.data if is_sparse(chunk) else chunk, np.float64)
         if not ((values >= 0) & (values < COUNT_LAST) & (values == np.floor(values))).all():
             msg = (
@@ -98,15 +103,18 @@ def trend(n: int, first: Array, second: Array) -> Integers:
     Parameters
     ----------
     n
-        Cells summed, > 1.
+        Cells summed.
     first, second
         Exact sums of counts and of their squares, Python integers in object arrays of shape `(n_genes,)`.
 
     Raises
     ------
     ModelError
-        If the genes that vary do not determine a trend.
+        If the genes that vary do not determine a trend, or there is one cell.
     """
+    if n < 2:
+        msg = f"{n} cell has no variance"
+        raise ModelError(msg)
     totals, numerators = first.tolist(), _variances(n, first, second)
     varying = np.array([i for i, v in enumerate(numerators) if v > 0 and totals[i] > 0], np.int64)
     means = {total: _log10(total, n) for total in {totals[i] for i in varying}}
@@ -135,7 +143,7 @@ def scores(n: int, first: Array, logs: Integers, clipped: tuple[Array, Array, Ar
     n, first, logs
         Cells, sums of counts, and what `trend` made of them.
     clipped
-        Exact sums of what `clipped_sums` returns.
+        Exact sums of the last three that `clipped_sums` returns.
     """
     expected = expected_variances(logs)
     parts = zip(first.tolist(), expected, *(part.tolist() for part in clipped), strict=True)
@@ -188,5 +196,5 @@ def scores_of_cells(counts: Matrix, rows: npt.NDArray[np.int64] | None = None) -
     first, second = (total.astype(object) for total in count_sums(counts, rows))
     logs = trend(n, first, second)
     clipped = clipped_sums(counts, kept_last(n, first, logs), rows)
-    a, b, c = (part.astype(object) for part in clipped)
-    return scores(n, first, logs, (a, b, c))
+    n_clipped, kept, squares = (part.astype(object) for part in clipped[2:])
+    return scores(n, first, logs, (n_clipped, kept, squares))

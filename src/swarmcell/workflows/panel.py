@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from swarmcell.cells import aliases as other_names
 from swarmcell.cells import genes, hdf5, panel, schema
 from swarmcell.cells.cytometry import CytometrySettings
 from swarmcell.cells.labels import stem
@@ -35,7 +36,7 @@ def create(
     options
         What a reader must be told of RNA; where the counts stand tells which features count.
     aliases
-        A table of other names (`cells.panel.read_aliases`), which the panel then carries to every site.
+        A table of other names (`cells.aliases.read`), which the panel then carries to every site.
 
     Returns
     -------
@@ -52,9 +53,9 @@ def create(
         If `out` exists (without `force`) or cannot be written.
     """
     is_events = modality == "cytometry" or (modality is None and sources[0].exists() and is_cytometry(sources[0]))
-    pairs = () if aliases is None else panel.read_aliases(aliases)
+    pairs = () if aliases is None else other_names.read(aliases)
     made = [_of_events(path) if is_events else _of_matrix(path, options) for path in sources]
-    common, left_out = panel.with_aliases(_common(made, name or stem(out.name), reference), pairs)
+    common, left_out = other_names.added(_common(made, name or stem(out.name), reference), pairs)
     panel.dump(common, out, force=force)
     return common, left_out
 
