@@ -62,6 +62,60 @@ def writing(path: Path, *, force: bool = False, mode: int = 0o644) -> Iterator[P
         temporary.unlink(missing_ok=True)
 
 
+def refuse_existing_folder(path: Path, *, force: bool, mark: str) -> None:
+    """Refuse a folder to write that exists, unless `force` and it is of the kind that holds a file `mark`.
+
+    Raises
+    ------
+    OutputError
+        If `path` may not be replaced, or its folder cannot be made or written.
+    """
+    if path.is_dir() and not (path / mark).is_file():
+        msg = f"{path}: is a folder of something else (no {mark} in it). Choose another name."
+        raise OutputError(msg)
+    if path.is_dir() and not force:
+        msg = f"{path}: exists. Replace it with --force, or choose another name."
+        raise OutputError(msg)
+    refuse_existing(path.parent / f".{path.name}.{os.getpid()}.part", force=False)
+    if path.is_file():
+        msg = f"{path}: is a file; expected the name of a folder to write. Choose another name."
+        raise OutputError(msg)
+
+
+@contextlib.contextmanager
+def writing_folder(path: Path, *, force: bool = False, mark: str) -> Iterator[Path]:
+    """Give an empty folder beside `path`; it takes the name `path` when the block ends well, else it is removed.
+
+    Parameters
+    ----------
+    mark
+        A file that the folder holds: by it, a folder that may be replaced is told from others.
+
+    Raises
+    ------
+    OutputError
+        If `path` may not be replaced, cannot be written, or the disk is full.
+    """
+    refuse_existing_folder(path, force=force, mark=mark)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        _flush(path.parent)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        msg = f"{path}: cannot be written ({error.strerror or error}). Nothing was changed. {_remedy(path)}"
+        raise OutputError(msg) from error
+    finally:
+        for rest in (temporary, old):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
 def write_whole(path: Path, content: bytes, *, force: bool = False, mode: int = 0o644) -> None:
     """Write `content` to `path`, whole or not at all.
 

@@ -1,5 +1,6 @@
 """Preprocess: a site's files become one prepared file, equal to what scanpy makes of them, or a clear error."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from swarmcell.cells import panel, schema
 from swarmcell.cells.panel import Feature, Panel
+from swarmcell.cells.writer import PreparedWriter
 from swarmcell.config.preprocess import load
 from swarmcell.errors import CellsError, InputError, OutputError, PanelError, SwarmcellError, UsageError
 from swarmcell.workflows.preprocess import Preprocessed, preprocess
@@ -401,3 +403,34 @@ def test_small_samples_are_not_scored(tmp_path: Path) -> None:
     made = prepare(make_cells(), tmp_path, qc=DOUBLETS)  # 40 cells per donor
     assert made.obs["doublet_score"].isna().all()
     assert schema.qc_of(made)["doublets"] == {"called": 0, "scored": 0, "thresholds": {}}
+
+
+# --- Ways to store ----------------------------------------------------------------------------------------------------
+
+
+def test_zarr_and_fast_files_hold_the_same_and_zarr_is_replaced_by_force_only(tmp_path: Path) -> None:
+    expected, out = prepare(make_cells(), tmp_path), tmp_path / "out.zarr"
+    run(tmp_path / "site-a.h5ad", tmp_path / "fast.h5ad", storage="blosc")
+    run(tmp_path / "site-a.h5ad", out)
+    for path in (tmp_path / "fast.h5ad", out):
+        assert (schema.read_prepared(path).X != expected.X).nnz == 0
+    with pytest.raises(OutputError, match=r"exists.*--force"):
+        run(tmp_path / "site-a.h5ad", out)
+    run(tmp_path / "site-a.h5ad", out, force=True, input="counts")
+    (tmp_path / "mine.zarr").mkdir()
+    with pytest.raises(OutputError, match="a folder of something else"):
+        run(tmp_path / "site-a.h5ad", tmp_path / "mine.zarr", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "fast.h5ad", "mine.zarr", "out.h5ad", "out.zarr", "site-a.h5ad",
+    ]  # fmt: skip
+
+
+def test_a_zarr_folder_that_breaks_off_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PreparedWriter, "finish", fill)
+    make_cells().write_h5ad(tmp_path / "site-a.h5ad")
+    with pytest.raises(OutputError, match="No space left"):
+        run(tmp_path / "site-a.h5ad", tmp_path / "out.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["site-a.h5ad"]

@@ -9,6 +9,7 @@ HDF5 user guide, "Filters": the order of a chunk's filters, and the mask that sa
 """
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -100,6 +101,47 @@ def packed(values: Array, *, shuffle: bool) -> bytes:
     return bytes(isal_zlib.compress(raw, LEVEL))
 
 
+class Whole:
+    """Gathers values, and passes them on in pieces of `size`; what is left goes with `finish`."""
+
+    def __init__(self, size: int, dtype: type, put: Callable[[Array], None]) -> None:
+        self._size, self._dtype, self._put = size, np.dtype(dtype), put
+        self._parts: list[Array] = []
+        self._n_held = 0
+
+    def append(self, values: Array) -> None:
+        """Append values, and pass on what is whole."""
+        self._parts.append(values.astype(self._dtype, copy=False))
+        self._n_held += len(values)
+        if self._n_held >= self._size:
+            held = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+            whole = self._n_held - self._n_held % self._size
+            for start in range(0, whole, self._size):
+                self._put(held[start : start + self._size])
+            self._parts, self._n_held = [held[whole:].copy()], self._n_held - whole
+
+    def finish(self) -> None:
+        """Pass on what is left."""
+        if self._n_held:
+            self._put(np.concatenate(self._parts))
+            self._parts, self._n_held = [], 0
+
+
+class GrowingArray:
+    """Appends to an array that compresses by itself: HDF5 with a plug-in, or zarr."""
+
+    def __init__(self, stored: Any, size: int, dtype: type) -> None:  # noqa: ANN401 (an HDF5 or zarr array)
+        self._stored, self._n_stored = stored, 0
+        self._whole = Whole(size, dtype, self._put)
+        self.append, self.finish = self._whole.append, self._whole.finish
+
+    def _put(self, values: Array) -> None:
+        stop = self._n_stored + len(values)
+        self._stored.resize((stop,))
+        self._stored[self._n_stored : stop] = values
+        self._n_stored = stop
+
+
 class GrowingChunks:
     """Appends to a gzipped HDF5 array: chunks are compressed by `pool`, and stored in order by whoever appends.
 
@@ -115,27 +157,14 @@ class GrowingChunks:
             name, shape=(0,), maxshape=(None,), chunks=(CHUNK_VALUES,), dtype=dtype,
             compression="gzip", compression_opts=LEVEL, shuffle=shuffle,
         )  # fmt: skip
-        self._pool, self._shuffle, self._dtype = pool, shuffle, np.dtype(dtype)
-        self._parts: list[Array] = []
-        self._n_parts = self._n_stored = 0
+        self._pool, self._shuffle, self._n_stored = pool, shuffle, 0
         self._pending: deque[tuple[int, Future[bytes]]] = deque()
-
-    def append(self, values: Array) -> None:
-        """Append values; whole chunks go to the compressor."""
-        self._parts.append(values.astype(self._dtype, copy=False))
-        self._n_parts += len(values)
-        if self._n_parts >= CHUNK_VALUES:
-            held = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
-            whole = self._n_parts - self._n_parts % CHUNK_VALUES
-            for start in range(0, whole, CHUNK_VALUES):
-                self._submit(held[start : start + CHUNK_VALUES])
-            self._parts, self._n_parts = [held[whole:].copy()], self._n_parts - whole
+        self._whole = Whole(CHUNK_VALUES, dtype, self._submit)
+        self.append = self._whole.append
 
     def finish(self) -> None:
         """Store what is left."""
-        if self._n_parts:
-            self._submit(np.concatenate(self._parts))
-            self._parts, self._n_parts = [], 0
+        self._whole.finish()
         self._store(keep=0)
 
     def _submit(self, values: Array) -> None:

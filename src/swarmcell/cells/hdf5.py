@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py  # type: ignore[import-untyped, unused-ignore]
+import hdf5plugin  # noqa: F401 (its import lets HDF5 read blosc, zstd, lz4 and others)
 import numpy as np
 import numpy.typing as npt
 

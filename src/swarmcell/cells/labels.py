@@ -170,7 +170,7 @@ def strata(labels: pd.DataFrame) -> dict[str, str]:
     """Return donor -> its condition, or its conditions joined where its samples differ; `""` without conditions."""
     if CONDITION not in labels:
         return dict.fromkeys(sorted(labels[DONOR].astype(str).unique()), "")
-    pairs = labels[[DONOR, CONDITION]].astype(str).drop_duplicates().sort_values([DONOR, CONDITION])
+    pairs = labels[[DONOR, CONDITION]].drop_duplicates().astype(str).sort_values([DONOR, CONDITION])
     return {str(donor): "+".join(rows[CONDITION]) for donor, rows in pairs.groupby(DONOR)}
 
 

@@ -9,6 +9,8 @@ Heumos et al. 2023, Nat Rev Genet, doi 10.1038/s41576-023-00586-w (sc-best-pract
 """
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -129,12 +131,12 @@ def judge(cells: pd.DataFrame, samples: "pd.Series[Any]", settings: QcSettings) 
 def summary(reasons: npt.NDArray[np.object_], obs: pd.DataFrame, cells: pd.DataFrame | None) -> dict[str, Any]:
     """Return cells in, cells out and why, in all and per donor and sample, as plain values for JSON."""
     kept = reasons == KEPT
-    content: dict[str, Any] = _counted(reasons)
+    content: dict[str, Any] = _counted(Counter(reasons.tolist()))
     content["by_donor"] = _grouped(reasons, obs["donor"])
     content["by_sample"] = _grouped(reasons, obs["sample"])
     if cells is not None and kept.any():
-        medians = cells[kept].median()
-        content["medians"] = {str(name): round(float(value), 6) for name, value in medians.items()}
+        medians = {str(name): float(np.median(cells[name].to_numpy()[kept])) for name in cells}
+        content["medians"] = {name: round(value, 6) for name, value in medians.items()}
     return content
 
 
@@ -218,12 +220,20 @@ def _share(part: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> npt.ND
     return np.divide(part, totals, out=np.zeros(len(totals)), where=totals > 0)
 
 
-def _counted(reasons: npt.NDArray[np.object_]) -> dict[str, Any]:
-    names, numbers = np.unique(reasons.astype(str), return_counts=True)
-    dropped = {str(name): int(n) for name, n in zip(names, numbers, strict=True) if name != KEPT}
-    return {"cells_in": len(reasons), "cells_out": len(reasons) - sum(dropped.values()), "dropped": dropped}
+def _counted(numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Return cells in, out and dropped of what has `numbers` of cells per reason."""
+    dropped = {name: numbers[name] for name in sorted(numbers) if name != KEPT and numbers[name]}
+    n_cells = sum(numbers.values())
+    return {"cells_in": n_cells, "cells_out": n_cells - sum(dropped.values()), "dropped": dropped}
 
 
 def _grouped(reasons: npt.NDArray[np.object_], labels: "pd.Series[Any]") -> dict[str, Any]:
-    groups = pd.Series(range(len(reasons))).groupby(labels.astype(str).to_numpy()).indices
-    return {str(name): _counted(reasons[rows]) for name, rows in sorted(groups.items())}
+    names, groups = pd.Categorical(reasons), pd.Categorical(labels.astype("category"))
+    table = np.zeros((len(groups.categories), len(names.categories)), np.int64)
+    np.add.at(table, (groups.codes, names.codes), 1)
+    counted = {
+        str(group): _counted(dict(zip(map(str, names.categories), map(int, row), strict=True)))
+        for group, row in zip(groups.categories, table, strict=True)
+        if row.any()
+    }
+    return dict(sorted(counted.items()))

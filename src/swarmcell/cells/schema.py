@@ -40,6 +40,8 @@ def read_prepared(path: Path) -> ad.AnnData:
     CellsError
         If it breaks the data contract.
     """
+    if path.is_dir() and path.suffix == ".zarr":
+        return _read_zarr(path)
     if not path.is_file():
         msg = f"{path}: no such file. Make it with: swarmcell preprocess."
         raise InputError(msg)
@@ -50,6 +52,16 @@ def read_prepared(path: Path) -> ad.AnnData:
         adata = ad.read_h5ad(path)
     except Exception as error:  # whatever HDF5 or anndata meets in a broken file
         msg = f"{path}: cannot be read as .h5ad ({_first_line(error)}). It may be truncated: make it again."
+        raise InputError(msg) from error
+    check(adata, str(path))
+    return adata
+
+
+def _read_zarr(path: Path) -> ad.AnnData:
+    try:
+        adata = ad.io.read_zarr(path)
+    except Exception as error:  # whatever zarr or anndata meets in a broken folder
+        msg = f"{path}: cannot be read as zarr ({_first_line(error)}). It may be incomplete: make it again."
         raise InputError(msg) from error
     check(adata, str(path))
     return adata
@@ -175,7 +187,7 @@ def check_labels(obs: pd.DataFrame, source: str) -> None:
         if n_missing := int(obs[name].isna().sum()):
             msg = f"{source}: obs[{name!r}] is missing for {n_missing} cells. Complete the sheet, and prepare it again."
             raise CellsError(msg)
-    sides = obs[[DONOR, SPLIT]].astype(str).drop_duplicates()
+    sides = obs[[DONOR, SPLIT]].drop_duplicates().astype(str)
     if unknown := set(sides[SPLIT]) - {TRAIN, HELD_OUT}:
         msg = f"{source}: obs['split'] holds {sorted(unknown)}; expected {TRAIN!r} or {HELD_OUT!r}."
         raise CellsError(msg)
@@ -196,7 +208,7 @@ def check_samples(obs: pd.DataFrame, source: str) -> None:
     for name in (DONOR, CONDITION):
         if name not in obs:
             continue
-        pairs = obs[[SAMPLE, name]].astype(object).drop_duplicates()
+        pairs = obs[[SAMPLE, name]].drop_duplicates().astype(object)
         if (twice := pairs[SAMPLE][pairs[SAMPLE].duplicated()]).size:
             sample = twice.iloc[0]
             found = sorted(map(str, pairs[name][pairs[SAMPLE] == sample]))

@@ -14,7 +14,7 @@ _KEYS = ("donor", "sample", "condition", "cell_type")
 
 def preprocess(  # noqa: PLR0917 (options are arguments)
     source: Annotated[Path, typer.Argument(help="A file or folder: 10x mtx or h5, h5ad, zarr, loom, csv, FCS.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The prepared file to write (.h5ad).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The prepared file to write: .h5ad or .zarr.")],
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file; options win over it.")] = None,
     modality: Annotated[str | None, typer.Option("--modality", help="rna or cytometry.")] = None,
     donor_key: Annotated[str | None, typer.Option("--donor-key", help="Column of the donor.")] = None,
@@ -44,6 +44,9 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     events_per_donor: Annotated[
         int | None, typer.Option("--events-per-donor", min=0, help="Cytometry: cap of events per donor; 0 keeps all.")
     ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Compress by blosc-lz4: faster, larger; other readers need hdf5plugin.")
+    ] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Also write a QC report here (.html).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be read and dropped; write nothing.")
@@ -70,6 +73,7 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
         sheets=sheet,
         universe=universe,
         input=input_kind,
+        storage="blosc" if fast else None,
         columns=_given(**keys),
         split=_given(kind=split, held_out_sites=held_out_site, seed=seed),
         reading=_given(genome=genome, cells_in=cells_in),

@@ -27,11 +27,15 @@ def assigned(obs: pd.DataFrame, config: PreprocessConfig) -> tuple[pd.DataFrame,
         If donors cannot be split, or labels break the data contract.
     """
     obs, notes = obs.copy(), list[str]()
-    sites, sides = obs[SITE].astype(str).to_numpy(), np.full(len(obs), split.TRAIN, dtype=object)
-    for site in sorted(set(sites)):
-        rows = obs[sites == site]
+    by_site, sides = pd.Categorical(obs[SITE].astype("category")), np.full(len(obs), split.TRAIN, dtype=object)
+    for number, site in enumerate(map(str, by_site.categories)):
+        mine = np.asarray(by_site.codes == number)
+        rows = obs if mine.all() else obs[mine]
         made = split.assign(labels.strata(rows), config.split, site=site)
-        sides[sites == site] = rows[DONOR].astype(str).map(made.side).to_numpy(dtype=object)
+        donors = pd.Categorical(rows[DONOR].astype("category"))
+        used = np.unique(donors.codes)
+        side_of = {int(code): made.side[str(donors.categories[code])] for code in used}
+        sides[mine] = pd.Series(donors.codes).map(side_of).to_numpy(dtype=object)
         notes += [*made.notes, *_lonely(rows, site)]
     obs[SPLIT] = sides
     for name in (*schema.LABELS, *config.columns.covariates):

@@ -13,11 +13,11 @@ from swarmcell.cells.panel import Panel
 from swarmcell.cells.readers import is_cytometry
 from swarmcell.config.preprocess import PreprocessConfig
 from swarmcell.errors import UsageError
-from swarmcell.files import refuse_existing
+from swarmcell.files import refuse_existing, refuse_existing_folder
 from swarmcell.workflows import prepared_labels
 from swarmcell.workflows.prepared_labels import Observer
 from swarmcell.workflows.preprocess_cytometry import PreparedEvents, prepare_events
-from swarmcell.workflows.preprocess_rna import PreparedRna, prepare_rna
+from swarmcell.workflows.preprocess_rna import ZARR_MARK, PreparedRna, is_zarr_name, prepare_rna
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def preprocess(
     config
         What the input is, which columns hold what, what is dropped and how it is split.
     out
-        The prepared file to write.
+        The prepared file to write; with the ending `.zarr` a zarr v3 folder (RNA).
     dry_run
         Read, map, judge and split, but write nothing.
     observer
@@ -65,7 +65,7 @@ def preprocess(
         If `out` exists (without `force`) or cannot be written.
     """
     if not dry_run:
-        refuse_existing(out, force=force)
+        _refuse_target(out, config, force=force)
     universe = panel.load(config.universe) if config.universe else None
     if universe is not None and universe.modality != config.modality:
         msg = f"{config.universe}: a universe of {universe.modality}, but the modality is {config.modality}."
@@ -81,6 +81,16 @@ def preprocess(
         if dry_run
         else Preprocessed(out, {**made.summary, "out": str(out)}, made)
     )
+
+
+def _refuse_target(out: Path, config: PreprocessConfig, *, force: bool) -> None:
+    if not is_zarr_name(out):
+        refuse_existing(out, force=force)
+    elif config.modality == "cytometry":
+        msg = f"{out}: zarr is written of RNA only. Name an .h5ad file."
+        raise UsageError(msg)
+    else:
+        refuse_existing_folder(out, force=force, mark=ZARR_MARK)
 
 
 def _preprocess_cytometry(

@@ -5,6 +5,7 @@ Rules: everything that can be wrong is found before the first byte is written. V
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from swarmcell.cells.schema import CELL_TYPE, DONOR, SAMPLE
 from swarmcell.cells.sheets import Sheets
 from swarmcell.config.preprocess import PreprocessConfig
 from swarmcell.errors import CellsError
-from swarmcell.files import writing
+from swarmcell.files import writing, writing_folder
 from swarmcell.workflows import prepared_labels, rna_passes
 from swarmcell.workflows.prepared_labels import Observer
 from swarmcell.workflows.rna_passes import Aligned, Scored
 
+ZARR_MARK = "zarr.json"  # every zarr v3 group holds it
 UNLABELLED, DOUBLET = "unlabelled", "doublet"
 UNFILTERED_SHARE = 0.5  # of empty droplets, from which a matrix is called unfiltered; chosen
 WHOLE_TRANSCRIPTOME = 5000  # features, from which few counts mean an empty droplet; chosen
@@ -82,11 +84,14 @@ def prepare_rna(
     universe = universe or genes.own_universe(sources, site)
     aligned = Aligned(sources, [genes.align(one, universe) for one in sources], universe)
     cells = _judged(aligned, obs, config, observer)
-    kept, notes = prepared_labels.assigned(_with_metrics(cells), config)
+    kept, notes = prepared_labels.assigned(cells.obs[cells.kept], config)
+    kept = kept.assign(**_measured_of(cells))
     notes = (*(note for one in sources for note in one.notes), *_said_of(cells, sources), *notes)
     summary = _summary(kept, cells, aligned, notes)
     if config.input == "counts":
         summary["qc"]["limits"] = config.qc.limits
+    quality, is_kept = _quality(cells), cells.kept
+    del cells, obs  # a hundred bytes per cell, before the pass that writes
     if out is not None:
         contents = schema.contents(
             modality="rna",
@@ -95,9 +100,21 @@ def prepare_rna(
             qc=summary["qc"],
             provenance=prepared_labels.provenance(config, _digests(sources, beside)),
         )
-        with writing(out, force=force) as temporary:
-            rna_passes.write(temporary, aligned, cells.kept, (kept, _var(aligned), contents), observer)
-    return PreparedRna(summary, _quality(cells), genes.unmapped_table(sources, aligned.alignments, universe))
+        frames = (kept, _var(aligned), contents)
+        with _opened(out, force) as temporary:
+            rna_passes.write(
+                temporary, aligned, is_kept, frames, observer, storage=config.storage, zarr=is_zarr_name(out)
+            )
+    return PreparedRna(summary, quality, genes.unmapped_table(sources, aligned.alignments, universe))
+
+
+def is_zarr_name(out: Path) -> bool:
+    """Tell whether the prepared file is to be a zarr folder."""
+    return out.suffix == ".zarr"
+
+
+def _opened(out: Path, force: bool) -> AbstractContextManager[Path]:
+    return writing_folder(out, force=force, mark=ZARR_MARK) if is_zarr_name(out) else writing(out, force=force)
 
 
 def _labels(
@@ -113,6 +130,9 @@ def _labels(
     obs = labels.complete(pd.concat(frames), config.columns, known, site=site, source=source)
     obs = labels.apply_vocabulary(obs, config.labels, source)
     obs.index = labels.cell_names(obs, source)
+    for name in schema.LABELS:
+        if name in obs:
+            obs[name] = schema.categories(obs[name])  # a byte or two per cell
     schema.check_samples(obs, source)
     return obs
 
@@ -144,8 +164,8 @@ def _refuse_none_left(reasons: npt.NDArray[np.object_], obs: pd.DataFrame, align
         raise CellsError(msg)
 
 
-def _with_metrics(cells: _Cells) -> pd.DataFrame:
-    """Return obs of the cells that are kept, with what was measured of them."""
+def _measured_of(cells: _Cells) -> dict[str, npt.NDArray[Any]]:
+    """Return columns of obs for the cells that are kept: what was measured of them."""
     added: dict[str, npt.NDArray[Any]] = {}
     metrics = pd.DataFrame() if cells.metrics is None else cells.metrics
     for name in metrics:
@@ -153,14 +173,15 @@ def _with_metrics(cells: _Cells) -> pd.DataFrame:
         added[str(name)] = column if column.dtype.kind == "i" else column.astype(np.float32)
     if cells.found is not None:
         added |= {"doublet_score": cells.found.score[cells.kept], "doublet": cells.found.called[cells.kept]}
-    return cells.obs[cells.kept].assign(**added)
+    return added
 
 
 def _quality(cells: _Cells) -> pd.DataFrame:
-    metrics = {} if cells.metrics is None else {str(name): cells.metrics[name].to_numpy() for name in cells.metrics}
-    frame = pd.DataFrame({**metrics, "reason": cells.reasons})
+    columns = {} if cells.metrics is None else {str(name): cells.metrics[name] for name in cells.metrics}
+    frame = pd.DataFrame({name: column.to_numpy(dtype=np.float32) for name, column in columns.items()})
+    frame["reason"] = pd.Categorical(cells.reasons)
     for name in (DONOR, SAMPLE):
-        frame[name] = cells.obs[name].astype(str).to_numpy()
+        frame[name] = schema.categories(cells.obs[name]).array
     if cells.found is not None:
         frame["doublet_score"] = cells.found.score
     return frame

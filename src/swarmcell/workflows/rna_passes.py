@@ -19,7 +19,7 @@ from swarmcell.cells.genes import Alignment
 from swarmcell.cells.panel import Panel
 from swarmcell.cells.readers import CountSource
 from swarmcell.cells.readers.source import Block
-from swarmcell.cells.writer import PreparedWriter
+from swarmcell.cells.writer import PreparedWriter, Storage
 from swarmcell.workflows.prepared_labels import Observer
 
 PART_CELLS = 10_000  # of a sample that are scored together; a larger sample is scored in random parts; chosen
@@ -178,11 +178,15 @@ def write(
     kept: npt.NDArray[np.bool_],
     frames: tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]],
     observer: Observer,
+    *,
+    storage: Storage = "gzip",
+    zarr: bool = False,
 ) -> None:
     """Write the cells that are kept; `frames` are obs, var and what stands in uns."""
     observer("pass", {"name": "write", "n": len(kept)})
     with_counts = cells.sources[0].kind == "counts"
-    writer = PreparedWriter(path, len(cells.universe.ids), with_counts=with_counts)
+    n_vars = len(cells.universe.ids)
+    writer = PreparedWriter(path, n_vars, with_counts=with_counts, storage=storage, zarr=zarr)
     try:
         for start, block, one, alignment in cells.blocks(observer):
             mine = kept[start : start + block.shape[0]]

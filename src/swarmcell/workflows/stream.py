@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from swarmcell.cells import schema
+from swarmcell.cells import schema, stored
 from swarmcell.errors import CellsError, InputError
 
 BLOCK_ROWS = 8192  # chosen: 8192 cells x 2,000 genes are 65 MB dense, 13 MB at a tenth filled
@@ -61,7 +61,7 @@ class PreparedFile:
             self.obs, self.var, self.uns = (_element(self._file, path, name) for name in ("obs", "var", "uns"))
             schema.check(self._without_values(), str(path))
         except BaseException:
-            self._file.close()
+            _close(self._file)
             raise
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class PreparedFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        _close(self._file)
 
     @property
     def name(self) -> str:
@@ -117,9 +117,9 @@ class PreparedFile:
 
     def _cells(self, rows: Rows) -> ad.AnnData:
         first, last = int(rows[0]), int(rows[-1]) + 1
-        stored = self._file["X"]
-        dense = not hasattr(stored, "keys")
-        X: Any = stored[first:last] if dense else ad.io.sparse_dataset(stored)[first:last]
+        values_on_disk = self._file["X"]
+        dense = not hasattr(values_on_disk, "keys")
+        X: Any = values_on_disk[first:last] if dense else ad.io.sparse_dataset(values_on_disk)[first:last]
         if len(rows) < last - first:
             X = X[rows - first]
         values = X if dense else X.data
@@ -130,8 +130,8 @@ class PreparedFile:
 
     def _without_values(self) -> ad.AnnData:
         """Return the file with no value stored in X, for the checks of labels and features."""
-        stored = self._file.get("X")
-        kind = None if stored is None else (stored["data"] if hasattr(stored, "keys") else stored).dtype
+        on_disk = self._file.get("X")
+        kind = None if on_disk is None else (on_disk["data"] if hasattr(on_disk, "keys") else on_disk).dtype
         empty: Any = sparse.csr_matrix((len(self.obs), len(self.var)), dtype=kind or np.float32)  # type: ignore[arg-type]
         layers = dict.fromkeys(self._file.get("layers", ()), empty)
         return ad.AnnData(None if kind is None else empty, obs=self.obs, var=self.var, uns=self.uns, layers=layers)
@@ -157,7 +157,14 @@ def _joined(parts: list[ad.AnnData]) -> ad.AnnData:
     return ad.AnnData(X, obs=obs, var=parts[0].var, uns=parts[0].uns)
 
 
+def _close(file: Any) -> None:  # noqa: ANN401 (an h5py.File, or a zarr group, which has nothing to close)
+    if hasattr(file, "close"):
+        file.close()
+
+
 def _open(path: Path) -> Any:  # noqa: ANN401 (an h5py.File; h5py has no types)
+    if path.suffix == ".zarr" and path.is_dir():
+        return stored.open_store(path)
     if not path.is_file():
         msg = f"{path}: no such file. Make it with: swarmcell preprocess."
         raise InputError(msg)
