@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmcell.errors import ConfigError, InputError, OutputError, SwarmError, UsageError
-from swarmcell.node import identity
+from swarmcell.node import identity, passphrase
 
 
 def test_a_missing_identity_names_the_command_that_makes_it():
@@ -106,3 +106,87 @@ def test_two_processes_with_one_identity_are_refused():
         with identity.hold(made, b"another swarm".ljust(32)):
             pass
     assert subprocess.run(ask, capture_output=True, text=True, check=True).stdout == "held\n"
+
+
+# -- passphrases -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def phrase(monkeypatch):
+    """Set the passphrase of this process, by a key derivation that is quick enough for a test."""
+    import nacl.pwhash
+
+    monkeypatch.setattr(passphrase, "OPERATIONS", nacl.pwhash.argon2id.OPSLIMIT_MIN)
+    monkeypatch.setattr(passphrase, "MEMORY_BYTES", nacl.pwhash.argon2id.MEMLIMIT_MIN)
+    monkeypatch.setenv(passphrase.VARIABLE, "correct horse battery")
+    return lambda text: monkeypatch.setenv(passphrase.VARIABLE, text)
+
+
+def test_a_protected_identity_opens_by_its_passphrase_only_and_shows_no_secret(phrase):
+    made = identity.create("site-a", protect=True)
+    stored = identity.secret_path("site-a").read_text()
+    assert not any(secret.hex() in stored for secret in (made.signing_secret, made.sealing_secret, made.engine_secret))
+    assert identity.load("site-a") == made
+    phrase("correct horse batterz")
+    with pytest.raises(ConfigError, match="wrong passphrase"):
+        identity.load("site-a")
+
+
+def test_protecting_keeps_the_keys_and_the_mode(phrase):
+    made = identity.create("site-a")
+    path = identity.protect("site-a")
+    assert identity.is_protected("site-a")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert identity.load("site-a") == made
+    identity.protect("site-a", remove=True)
+    assert not identity.is_protected("site-a")
+    assert identity.load("site-a") == made
+
+
+def test_a_damaged_or_greedy_file_is_refused(phrase):
+    identity.create("site-a", protect=True)
+    path = identity.secret_path("site-a")
+    text = path.read_text()
+    for wrong in (
+        text.replace('sealed = "', 'sealed = "00'),
+        text.replace("memory_bytes = ", "memory_bytes = 9999999"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match="does not open"):
+            identity.load("site-a")
+
+
+def test_a_short_passphrase_is_refused_and_nothing_is_made(phrase):
+    phrase("short")
+    with pytest.raises(ConfigError, match="at least 8 characters"):
+        identity.create("site-a", protect=True)
+    assert identity.local_names() == []
+
+
+def test_without_a_terminal_the_remedy_is_named_and_a_file_will_do(phrase, monkeypatch, tmp_path):
+    made = identity.create("site-a", protect=True)
+    monkeypatch.delenv(passphrase.VARIABLE)
+    with pytest.raises(ConfigError, match="SWARMCELL_PASSPHRASE_FILE"):
+        identity.load("site-a")
+    (tmp_path / "phrase").write_text("correct horse battery\n")
+    monkeypatch.setenv(passphrase.FILE_VARIABLE, str(tmp_path / "phrase"))
+    assert identity.load("site-a") == made
+    monkeypatch.setenv(passphrase.FILE_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(InputError, match="cannot be read"):
+        identity.load("site-a")
+
+
+def test_the_command_protects_and_says_what_is_so_already(phrase):
+    from typer.testing import CliRunner
+
+    from swarmcell.cli.app import app
+
+    def run(*words):
+        return CliRunner().invoke(app, ["identity", *words])
+
+    assert run("create", "site-a", "--passphrase").exit_code == 0
+    assert isinstance(run("protect", "site-a").exception, UsageError)
+    assert run("protect", "site-a", "--remove").exit_code == 0
+    assert isinstance(run("protect", "site-a", "--remove").exception, UsageError)
+    assert run("protect", "site-a").exit_code == 0
+    assert identity.is_protected("site-a")

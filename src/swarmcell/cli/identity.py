@@ -12,18 +12,50 @@ Name = Annotated[str, typer.Argument(help="Name of the identity, such as the sit
 
 
 @app.command("create")
-def create(name: Name, force: Force = False, quiet: Quiet = False, debug: Debug = False) -> None:
+def create(
+    name: Name,
+    passphrase: Annotated[bool, typer.Option("--passphrase", help="Encrypt the secrets under a passphrase.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Make a new identity; its secret file is for this user only (mode 0600).
 
-    Replacing one with --force leaves the swarms that know the old one.
+    Replacing one with --force leaves the swarms that know the old one. A passphrase is asked for, or taken from
+    SWARMCELL_PASSPHRASE, or from the file that SWARMCELL_PASSPHRASE_FILE names.
 
-    Example: `swarmcell identity create site-a`
+    Example: `swarmcell identity create site-a --passphrase`
     """
     from swarmcell.node import identity
 
-    identity.create(name, force=force)
+    identity.create(name, force=force, protect=passphrase)
     secret = identity.secret_path(name)
     say(f"identity {name}: secret {secret}, public card {identity.card_path(secret)}")
+    next_command(f"swarmcell identity show {name}")
+
+
+@app.command("protect")
+def protect(
+    name: Name,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the passphrase away.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Put an identity's secrets under a passphrase, so that a copy of the file is of no use; the keys stay the same.
+
+    One that has a passphrase is asked for it first: take it away with --remove, and set another. The passphrase is
+    asked for, or taken from SWARMCELL_PASSPHRASE, or from the file that SWARMCELL_PASSPHRASE_FILE names.
+
+    Example: `swarmcell identity protect site-a`
+    """
+    from swarmcell.errors import UsageError
+    from swarmcell.node import identity
+
+    if identity.is_protected(name) is not remove:
+        msg = f"{name}: has a passphrase already. Take it away first: --remove." if not remove else f"{name}: has none."
+        raise UsageError(msg)
+    path = identity.protect(name, remove=remove)
+    say(f"{path}: {'no longer ' if remove else ''}under a passphrase")
     next_command(f"swarmcell identity show {name}")
 
 

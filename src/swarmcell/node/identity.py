@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from swarmcell.errors import ConfigError, InputError, SwarmError, UsageError
-from swarmcell.files import write_whole
+from swarmcell.files import refuse_existing, write_whole
+from swarmcell.node import passphrase
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 KEY_BYTES = 32
@@ -117,8 +118,13 @@ def check_name(name: str) -> None:
         raise UsageError(msg)
 
 
-def create(name: str, *, force: bool = False) -> Identity:
+def create(name: str, *, force: bool = False, protect: bool = False) -> Identity:
     """Make a new identity from the operating system's randomness and store it, mode 0600.
+
+    Parameters
+    ----------
+    protect
+        Encrypt the secrets under a passphrase (`node.passphrase`).
 
     Raises
     ------
@@ -128,13 +134,36 @@ def create(name: str, *, force: bool = False) -> Identity:
         If an identity of this name exists: whoever replaces it leaves its swarms for good.
     """
     check_name(name)
+    path = secret_path(name)
+    refuse_existing(path, force=force)
+    phrase = passphrase.chosen(path) if protect else ""
     made = Identity(name, *(nacl.utils.random(KEY_BYTES) for _ in _SECRET_KEYS))
-    _store(made, secret_path(name), force=force)
+    _store(made, path, phrase, force=force)
     return made
 
 
-def _store(identity: Identity, path: Path, *, force: bool) -> None:
-    secrets = {key: getattr(identity, key).hex() for key in _SECRET_KEYS}
+def protect(name_or_path: str | Path, *, remove: bool = False) -> Path:
+    """Put an identity's secrets under a new passphrase, or with `remove` under none; return its file.
+
+    Raises
+    ------
+    InputError, ConfigError
+        As `load`; or if the new passphrase is too short or was not repeated.
+    """
+    identity, path = load(name_or_path), _path(name_or_path)
+    _store(identity, path, "" if remove else passphrase.chosen(path), force=True)
+    return path
+
+
+def is_protected(name_or_path: str | Path) -> bool:
+    """Say whether an identity's secrets are under a passphrase."""
+    return passphrase.is_sealed(_read(_path(name_or_path)))
+
+
+def _store(identity: Identity, path: Path, phrase: str, *, force: bool) -> None:
+    secrets: dict[str, object] = {key: getattr(identity, key).hex() for key in _SECRET_KEYS}
+    if phrase:
+        secrets = passphrase.seal(b"".join(getattr(identity, key) for key in _SECRET_KEYS), phrase)
     head = (
         "# SECRET: the keys of a swarmcell site. Never send or copy this file; a running copy elsewhere is refused.\n"
     )
@@ -156,13 +185,21 @@ def load(name_or_path: str | Path) -> Identity:
     InputError
         If there is none.
     ConfigError
-        If others may read the file, or it is not an identity.
+        If others may read the file, it is not an identity, or its passphrase is not given or wrong.
     """
-    path = Path(name_or_path) if "/" in str(name_or_path) else secret_path(str(name_or_path))
+    path = _path(name_or_path)
     _refuse_open_mode(path)
     content = _read(path)
-    secrets = [_key_bytes(content, key, path) for key in _SECRET_KEYS]
+    if passphrase.is_sealed(content):
+        plain = passphrase.unseal(content, passphrase.given(path), path)
+        secrets = [plain[i : i + KEY_BYTES] for i in range(0, len(plain), KEY_BYTES)]
+    else:
+        secrets = [_key_bytes(content, key, path) for key in _SECRET_KEYS]
     return Identity(str(content.get("name", path.name)), *secrets)
+
+
+def _path(name_or_path: str | Path) -> Path:
+    return Path(name_or_path) if "/" in str(name_or_path) else secret_path(str(name_or_path))
 
 
 def _refuse_open_mode(path: Path) -> None:
