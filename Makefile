@@ -44,7 +44,7 @@ sample-data: $(STAMP)  ## make sample_data/ again
 	$(BIN)/python sample_data/make.py
 
 bundle: $(STAMP)  ## wheels for a machine without a network, under dist/wheels
-	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels .
+	$(BIN)/python -m pip wheel --quiet --constraint constraints.txt --wheel-dir dist/wheels '.[websocket,parquet]'
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) build dist runs demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

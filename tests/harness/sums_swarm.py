@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from nats_cluster import NatsCluster
 from typer.testing import CliRunner
 
 from swarmcell.cli.app import app
@@ -30,16 +31,20 @@ class Hospital:
         self.folder.mkdir(parents=True)
         self.keys = self.folder / "keys"
         self.swarm = self.folder / "swarm.toml"
-        if site_file:
-            (self.folder / "site.toml").write_text(f'name = "{name}"\n{site_file}')
-        self.card = self.make_identity()
+        self.use(site_file)
+        self.identity = self.make_identity()
+        self.card = self.identity.card
         self.card_file = self.folder / f"{name}.card.toml"
         self.card_file.write_bytes(self.card.to_toml())
 
     def make_identity(self):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_CONFIG_HOME", str(self.keys))
-            return identity.create(self.name).card
+            return identity.create(self.name)
+
+    def use(self, engine):
+        """Write the site file with this [engine] part."""
+        (self.folder / "site.toml").write_text(f'name = "{self.name}"\n{engine}')
 
     def environment(self, **more):
         return {**os.environ, "XDG_CONFIG_HOME": str(self.keys), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
@@ -125,6 +130,19 @@ class Swarm:
         self.made = swarm_file.create(config, [self.hospitals[name].card for name in names])
         for hospital in self.hospitals.values():
             hospital.swarm.write_bytes(swarm_file.dump(self.made))
+
+    def over_nats(self, folder):
+        """Take a new cluster of three servers for the log; return it, not started."""
+        secrets = tuple(hospital.identity.engine_secret for hospital in self.hospitals.values())
+        cluster = NatsCluster(folder, founders=secrets)
+        files = []
+        for card in cluster.cards:
+            files.append(cluster.folder / f"{card.site}.engine.toml")
+            files[-1].write_bytes(card.to_toml())
+        self.engine = f'[engine]\nkind = "nats"\ncards = {json.dumps([str(path) for path in files])}\n'
+        for hospital in self.hospitals.values():
+            hospital.use(self.engine)
+        return cluster
 
     def newcomer(self, name):
         self.hospitals[name] = Hospital(self.folder, name, self.engine)

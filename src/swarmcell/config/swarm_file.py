@@ -14,11 +14,8 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError
 
-from swarmcell.cells import panel
 from swarmcell.config.base import FrozenModel, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
-from swarmcell.model import released
-from swarmcell.model.stages import check_numbers
 from swarmcell.model.study import Study
 from swarmcell.node.identity import Card
 from swarmcell.privacy.secure_sum import SITES_MIN as SECURE_SITES_MIN
@@ -121,6 +118,10 @@ def load_config(path: Path) -> SwarmConfig:
     ConfigError, PanelError, InputError, ModelError
         If a value is missing, unknown or impossible, the universe is not a panel, or the start no model.
     """
+    from swarmcell.cells import panel  # noqa: PLC0415 (who only reads a swarm file need not load what reads cells)
+    from swarmcell.model import released  # noqa: PLC0415
+    from swarmcell.model.stages import check_numbers  # noqa: PLC0415
+
     content = read_toml(path)
     study = content.get("study", {})
     study = dict(study) if isinstance(study, dict) else study

@@ -27,6 +27,7 @@ _AUTHOR_BYTES = 32
 _ANNOUNCEMENT_BYTES_MAX = 1024
 _AUTHORS_MAX = 4096
 _ANSWER_EVERY_S = 0.25  # who just arrived asks who is up; answers are not repeated faster
+_ANSWER_WAITS_MAX = 4
 _QUESTIONS = 5  # after each opening; later, the announcements that come by themselves are enough
 
 
@@ -99,8 +100,11 @@ class NatsLog:
         """Return what was last heard of each author; see `Log.announcements`."""
         client = await self._connection.client()
         if self._questions:
+            is_first = self._questions == _QUESTIONS
             self._questions -= 1
             await self._publish(client, self._who, b"")
+            if is_first:
+                await self._hear_answers()
         now_s = time.monotonic()
         return {author: Announcement(content, now_s - at_s) for author, (content, at_s) in self._heard.items()}
 
@@ -140,6 +144,15 @@ class NatsLog:
         author, content = message.data[:_AUTHOR_BYTES], message.data[_AUTHOR_BYTES:]
         if len(author) == _AUTHOR_BYTES and (author in self._heard or len(self._heard) < _AUTHORS_MAX):
             self._heard[author] = content, time.monotonic()
+
+    async def _hear_answers(self) -> None:
+        """Wait until nobody answers any more: who looks once must not find all silent."""
+        heard = -1
+        for _ in range(_ANSWER_WAITS_MAX):
+            if heard == len(self._heard) > 0:
+                return
+            heard = len(self._heard)
+            await asyncio.sleep(_ANSWER_EVERY_S)
 
     async def _answer(self, _: Any) -> None:  # noqa: ANN401 (a message of nats-py)
         """Tell who just arrived that this site is up, unless it has just been told."""

@@ -23,8 +23,9 @@ from swarmcell.errors import EngineError
 CALL_WAIT_S = 20.0
 CONNECT_WAIT_S = 10.0
 _DIAL_WAIT_S = 5
-_ANSWER_WAIT_S = (2.0, 3.0, 5.0, 10.0)  # the first attempts are short: what was sent to a dead leader is lost
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+# What was sent to a dead leader is lost, and an election takes some 4 s: short waits, so that little is lost after it.
+_ANSWER_WAIT_S = (1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 5.0, 10.0)
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.3)
 _PING_EVERY_S = 4  # two unanswered pings end a connection that only looks open
 T = TypeVar("T")
 

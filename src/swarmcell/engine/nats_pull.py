@@ -19,8 +19,8 @@ from swarmcell.errors import EngineError
 
 READ_BYTES_MAX = 16 * 1024 * 1024
 _SECOND_NS = 1_000_000_000
-_HEARTBEAT_S = 1.0
-_SILENCE_S = 3.0  # three heartbeats
+_HEARTBEAT_S = 0.5
+_SILENCE_S = 2.0  # four heartbeats
 _ASK_FOR_S = 30.0
 _FORGET_AFTER_S = 15  # an idle consumer is removed by the server
 _DONE = {"404", "408", "409"}  # nothing (more) to send, time is up, or over the size that was asked for

@@ -19,6 +19,8 @@ from swarmcell.errors import EngineError
 API = "$JS.API"
 WINDOW_BYTES_MAX = 4 * 1024 * 1024  # sent ahead of their acknowledgements; chosen
 WINDOW_ENTRIES_MAX = 64
+_FIRST_WAIT_S = 2.0
+_WINDOW_BYTES_PER_S, _BYTES_PER_S = 4_000_000, 500_000  # a slow line is not a dead server: 4 Mbit/s at least; chosen
 _SECOND_NS = 1_000_000_000
 _DUPLICATES_S = 120
 _STREAM_MISSING, _MESSAGE_MISSING = 10059, 10037
@@ -112,7 +114,8 @@ class Stream:
     async def _publish_window(self, entries: Sequence[bytes], last: int) -> list[int]:
         """Send all, then mend in order: one that was lost is sent again, and so is what overtook it."""
         names = [hashlib.sha256(raw).hexdigest() for raw in entries]
-        first_tries = (self._publish(raw, name, 2.0) for raw, name in zip(entries, names, strict=True))
+        wait_s = _FIRST_WAIT_S + sum(map(len, entries)) / _WINDOW_BYTES_PER_S
+        first_tries = (self._publish(raw, name, wait_s) for raw, name in zip(entries, names, strict=True))
         answers = await asyncio.gather(*first_tries, return_exceptions=True)
         positions = []
         for raw, name, answer in zip(entries, names, answers, strict=True):
@@ -124,7 +127,10 @@ class Stream:
         return positions
 
     async def _insist(self, raw: bytes, name: str) -> int:
-        return await self._connection.insist("append an entry", lambda wait_s: self._publish(raw, name, wait_s))
+        sending_s = len(raw) / _BYTES_PER_S
+        return await self._connection.insist(
+            "append an entry", lambda wait_s: self._publish(raw, name, wait_s + sending_s)
+        )
 
     async def _publish(self, raw: bytes, name: str, wait_s: float) -> int:
         message = await self._connection.request(self._subject, raw, wait_s=wait_s, headers={"Nats-Msg-Id": name})
