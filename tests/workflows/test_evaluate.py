@@ -342,3 +342,26 @@ def test_a_site_that_predicts_the_condition_is_said_loudly_first(make_cells, fit
     assert found.site_only.is_alarm
     assert found.caveats[0].startswith("ALARM, confounded")
     assert {one.name: one.figures["auroc"].value for one in found.baselines if one.task == "patient"}["site only"] == 1
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_same_cells_under_another_name_on_the_other_side_are_refused(study_files, make_cells, tmp_path, dense):
+    adata = make_cells("site-a", dense=dense)
+    twin = adata[(adata.obs["donor"] == "p0").to_numpy()].copy()
+    twin.obs["donor"] = twin.obs["sample"] = "somebody-else"
+    twin.obs["site"], twin.obs["split"] = "site-z", "train"
+    twin.obs_names = [f"z-{name}" for name in twin.obs_names]
+    paths = [written(adata, tmp_path / "a.h5ad"), written(schema.plain(twin), tmp_path / "z.h5ad")]
+    with pytest.raises(CellsError, match=r"60 of 60 cells of the held-out donor site-a/p0 are training cells as well"):
+        evaluate(study_files.merged, paths, **FAST)
+
+
+def test_a_few_equal_cells_are_chance_and_are_said(study_files, make_cells, tmp_path):
+    adata = make_cells("site-a")
+    twin = adata[(adata.obs["donor"] == "p0").to_numpy()][:3].copy()
+    twin.obs["donor"] = twin.obs["sample"] = "p7-b"
+    twin.obs["split"] = "train"
+    twin.obs_names = [f"z-{name}" for name in twin.obs_names]
+    paths = [written(adata, tmp_path / "a.h5ad"), written(schema.plain(twin), tmp_path / "z.h5ad")]
+    result = evaluate(study_files.merged, paths, **FAST)
+    assert "3 held-out cell(s) equal a training cell in every value; so few are chance." in result.caveats

@@ -18,27 +18,24 @@ import numpy as np
 
 from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
-from swarmcell.metrics import words
 from swarmcell.model import released
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.released import TrainedModel
-from swarmcell.model.study import Floors
+from swarmcell.workflows import sentences
 from swarmcell.workflows.cell_figures import cell_task
 from swarmcell.workflows.cohort import UNLABELLED, Cohort, gather
 from swarmcell.workflows.covariates import covariates
 from swarmcell.workflows.evaluation import (
-    CellTask,
     CohortFacts,
     Evaluation,
     ModelFacts,
-    PatientTask,
     Settings,
     SiteCount,
 )
 from swarmcell.workflows.history import history
+from swarmcell.workflows.leaks import refuse_shared_cells
 from swarmcell.workflows.patient_figures import patient_task
 from swarmcell.workflows.portrait import portray
-from swarmcell.workflows.portrait_values import Covariate
 from swarmcell.workflows.reference_figures import cell_baselines, patient_baselines, site_alarm
 from swarmcell.workflows.scores import score_cells, score_samples
 from swarmcell.workflows.stream import PreparedFile
@@ -113,19 +110,13 @@ def evaluate(
             conditions=_union(m.model.conditions for m in models),
             trained_on=_trained_on(models),
         )
+        leaked = refuse_shared_cells(inputs)
         settings = Settings(seed=seed, n_bootstrap=n_bootstrap, n_permutations=N_PERMUTATIONS, level=0.95)
         found = _evaluated(models, cohort, inputs, settings, observer)
         portrait = portray(models[0].model, cohort, n_mapped=n_mapped, seed=seed, progress=_progress(observer))
         beside = covariates(cohort)
-        caveats = (*found.caveats, *(_uneven(one) for one in beside if one.is_uneven))
+        caveats = (*found.caveats, *filter(None, [leaked]), *(sentences.uneven(one) for one in beside if one.is_uneven))
         return replace(found, portrait=portrait, covariates=beside, history=history(model), caveats=caveats)
-
-
-def _uneven(covariate: Covariate) -> str:
-    return (
-        f"The conditions are uneven in {covariate.name}: it may explain part of what separates them (see the cohort's "
-        "table)."
-    )
 
 
 def _evaluated(
@@ -156,8 +147,8 @@ def _evaluated(
         cohort=_cohort_facts(cohort),
         cell=cell,
         patient=patient,
-        summary=tuple(_summary(cell, patient)),
-        caveats=(*_confounded(alarm), *_caveats(cohort, models, cell, patient)),
+        summary=tuple(sentences.summary(cell, patient)),
+        caveats=(*_confounded(alarm), *sentences.caveats(cohort, {m.name: m.model for m in models}, cell, patient)),
         settings=settings,
         versions=_versions(),
         baselines=baselines,
@@ -294,62 +285,6 @@ def _site_count(cohort: Cohort, site: str) -> SiteCount:
         conditions=dict(conditions),
         cell_types=dict(types),
     )
-
-
-def _summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:
-    """Say the result in sentences, the model that was asked for first."""
-    if cell:
-        first = cell.models[0]
-        yield f"Cell types, {first.model} model, {cell.n_cells:,} cells of {cell.n_donors} donors: {first.verdict}."
-    if patient:
-        asked = patient.models[0]
-        counted = f"{patient.n_samples} samples of {patient.n_donors} donors"
-        yield f"Patients, {asked.model} model, {counted}: {asked.verdict}."
-    for task, figure, what in ((cell, "macro_f1", "Cell types, macro-F1"), (patient, "auroc", "Patients, AUROC")):
-        for found in task.differences if task else ():
-            if found.figure == figure and task and found.first == task.models[0].model:
-                yield f"{what}: {found.verdict}."
-
-
-def _caveats(
-    cohort: Cohort, models: Sequence[_Named], cell: CellTask | None, patient: PatientTask | None
-) -> Iterator[str]:
-    yield from cohort.notes
-    if cell:
-        yield from filter(None, [words.few_donors({"": cell.n_donors}, of="the cell task")])
-    if patient:
-        held = {name: n for name, n in patient.donors_per_condition.items() if n}
-        yield from filter(None, [words.few_donors(held, of="the patient task")])
-        if len(held) < 2:
-            yield (
-                f"All held-out samples are {', '.join(held)}: AUROC, AUPRC, balanced accuracy and sensitivity need a "
-                "second condition and are undefined."
-            )
-    for named in models[1:]:
-        missing = [label for label in cohort.cell_types + cohort.conditions if label not in _labels(named.model)]
-        if missing:
-            yield f"The {named.name} model does not know {', '.join(missing)}; it never predicts them."
-    yield from _lower_floors(models)
-    if any(m.name == "pooled" for m in models):
-        yield "The pooled model needed all sites' cells on one machine; it is here for comparison only."
-
-
-def _lower_floors(models: Sequence[_Named]) -> Iterator[str]:
-    """Say where a swarm's sites published sums of fewer donors or cells than they would by default."""
-    default = Floors()
-    for named in models:
-        floors = named.model.study.floors
-        is_lower = floors.donors < default.donors or floors.cells < default.cells
-        if named.model.card.get("trained") == "swarm" and is_lower:
-            yield (
-                f"The {named.name} model's study lowered the floors: a site could publish sums of {floors.donors} "
-                f"donor(s) and {floors.cells} cells (by default {default.donors} and {default.cells}). Such sums say "
-                "much of each donor; this is for research sets."
-            )
-
-
-def _labels(model: TrainedModel) -> frozenset[str]:
-    return frozenset(model.cell_types + model.conditions)
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""An evaluation in sentences: the result, and what a reader must bear in mind."""
+
+from collections.abc import Iterator, Mapping
+
+from swarmcell.metrics import words
+from swarmcell.model.released import TrainedModel
+from swarmcell.model.study import Floors
+from swarmcell.workflows.cohort import Cohort
+from swarmcell.workflows.evaluation import CellTask, PatientTask
+from swarmcell.workflows.portrait_values import Covariate
+
+
+def summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:
+    """Say the result in sentences, the model that was asked for first."""
+    if cell:
+        first = cell.models[0]
+        yield f"Cell types, {first.model} model, {cell.n_cells:,} cells of {cell.n_donors} donors: {first.verdict}."
+    if patient:
+        asked = patient.models[0]
+        counted = f"{patient.n_samples} samples of {patient.n_donors} donors"
+        yield f"Patients, {asked.model} model, {counted}: {asked.verdict}."
+    for task, figure, what in ((cell, "macro_f1", "Cell types, macro-F1"), (patient, "auroc", "Patients, AUROC")):
+        for found in task.differences if task else ():
+            if found.figure == figure and task and found.first == task.models[0].model:
+                yield f"{what}: {found.verdict}."
+
+
+def caveats(
+    cohort: Cohort, models: Mapping[str, TrainedModel], cell: CellTask | None, patient: PatientTask | None
+) -> Iterator[str]:
+    """Say what a reader must bear in mind; the first of `models` is the one that was asked for."""
+    yield from cohort.notes
+    if cell:
+        yield from filter(None, [words.few_donors({"": cell.n_donors}, of="the cell task")])
+    if patient:
+        held = {name: n for name, n in patient.donors_per_condition.items() if n}
+        yield from filter(None, [words.few_donors(held, of="the patient task")])
+        if len(held) < 2:
+            yield (
+                f"All held-out samples are {', '.join(held)}: AUROC, AUPRC, balanced accuracy and sensitivity need a "
+                "second condition and are undefined."
+            )
+    for name, model in list(models.items())[1:]:
+        missing = [label for label in cohort.cell_types + cohort.conditions if label not in _labels(model)]
+        if missing:
+            yield f"The {name} model does not know {', '.join(missing)}; it never predicts them."
+    yield from _lower_floors(models)
+    if "pooled" in models:
+        yield "The pooled model needed all sites' cells on one machine; it is here for comparison only."
+
+
+def _lower_floors(models: Mapping[str, TrainedModel]) -> Iterator[str]:
+    """Say where a swarm's sites published sums of fewer donors or cells than they would by default."""
+    default = Floors()
+    for name, model in models.items():
+        floors = model.study.floors
+        is_lower = floors.donors < default.donors or floors.cells < default.cells
+        if model.card.get("trained") == "swarm" and is_lower:
+            yield (
+                f"The {name} model's study lowered the floors: a site could publish sums of {floors.donors} "
+                f"donor(s) and {floors.cells} cells (by default {default.donors} and {default.cells}). Such sums say "
+                "much of each donor; this is for research sets."
+            )
+
+
+def _labels(model: TrainedModel) -> frozenset[str]:
+    return frozenset(model.cell_types + model.conditions)
+
+
+def uneven(covariate: Covariate) -> str:
+    """Say that a covariate may explain what separates the conditions."""
+    return (
+        f"The conditions are uneven in {covariate.name}: it may explain part of what separates them (see the cohort's "
+        "table)."
+    )
