@@ -102,3 +102,19 @@ def test_layers_travel_with_the_copy(study_files, tmp_path):
         ad.io.write_elem(file["layers"], "extra", np.ones((480, 24), dtype=np.float32))
     predict(study_files.merged, source, tmp_path / "p.h5ad")
     assert (ad.read_h5ad(tmp_path / "p.h5ad").layers["extra"] == 1).all()
+
+
+def test_explanations_stand_beside_the_predictions(study_files, tmp_path, monkeypatch):
+    from swarmcell.workflows import drivers, stream
+
+    monkeypatch.setattr(stream, "GROUP_ROWS", 90)
+    predict(study_files.merged, study_files.files[0], tmp_path / "p.h5ad", explain=True)
+    adata, model = ad.read_h5ad(tmp_path / "p.h5ad"), released.load(study_files.merged)
+    table = adata.varm["predicted_cell_type_drivers"]
+    assert list(table.columns) == list(model.cell_types)
+    assert list(table.index) == list(adata.var_names)
+    for k, name in enumerate(model.cell_types):
+        assert set(table[name].nlargest(4).index) == set(adata.var_names[4 * k : 4 * k + 4])
+    mine = (adata.obs["sample"] == "p3-1").to_numpy()
+    expected = drivers.contributions(model, adata[mine].X)
+    np.testing.assert_allclose(adata.obs["predicted_condition_contribution"][mine], expected, rtol=1e-4, atol=1e-5)

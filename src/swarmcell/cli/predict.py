@@ -18,6 +18,10 @@ Rate = Annotated[
 Unknown = Annotated[
     float, typer.Option("--unknown-below", min=0, max=1, help="Call cells of a smaller probability unknown; 0: none.")
 ]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Write what drives each type, and what each cell adds to its patient's answer."),
+]
 
 
 def predict(  # noqa: PLR0917 (options are arguments)
@@ -26,6 +30,7 @@ def predict(  # noqa: PLR0917 (options are arguments)
     out: Out = Path("predicted.h5ad"),
     unknown_rate: Rate = 0.05,
     unknown_below: Unknown = 0.0,
+    explain: Explain = False,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -39,6 +44,10 @@ def predict(  # noqa: PLR0917 (options are arguments)
     A cell that is less like any known type than 95 % of the swarm's inner-validation cells is called unknown
     (`--unknown-rate`); `obs` holds its novelty. `--unknown-below` goes by the probability alone, which is weaker.
 
+    With `--explain`, `varm["predicted_cell_type_drivers"]` gets each type's coefficients per standard deviation
+    (integrated gradients of a perceptron), and `obs["predicted_condition_contribution"]` what each cell adds to the
+    log-odds of its sample: the mean over a sample's cells is the sample's.
+
     Example: `swarmcell predict runs/site-a/merged.safetensors new.h5ad --out predicted.h5ad`
     """
     from swarmcell.report import prediction_table
@@ -51,6 +60,7 @@ def predict(  # noqa: PLR0917 (options are arguments)
             out,
             unknown_rate=unknown_rate,
             unknown_below=unknown_below,
+            explain=explain,
             force=force,
             observer=observer(progress, "cells"),
         )

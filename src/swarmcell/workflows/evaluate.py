@@ -185,8 +185,8 @@ def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:
     if study.universe_sha256 and found["universe_sha256"] != study.universe_sha256:
         msg = (
             f"{file.name}: prepared with universe {found['universe_sha256'][:12]}, and the model {path} was trained "
-            f"with {study.universe_sha256[:12]} (other features or another transform). Prepare the file with the "
-            "universe file of the study."
+            f"with {study.universe_sha256[:12]} (other features, another species or another transform). Prepare the "
+            "file with the universe file of the study."
         )
         raise PanelError(msg)
 

@@ -22,6 +22,7 @@ from swarmcell.errors import ModelError, UsageError
 from swarmcell.files import refuse_existing, writing
 from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
+from swarmcell.workflows import explain as explained
 from swarmcell.workflows.evaluate import check_fit, silent
 from swarmcell.workflows.stream import PreparedFile
 
@@ -73,6 +74,7 @@ def predict(
     *,
     unknown_rate: float = UNKNOWN_RATE,
     unknown_below: float = 0.0,
+    explain: bool = False,
     force: bool = False,
     observer: Observer = silent,
 ) -> Prediction:
@@ -91,6 +93,8 @@ def predict(
         the swarm's inner-validation cells are. 0: none. A model that was not calibrated calls none.
     unknown_below
         Cells whose largest probability is below this are called `unknown`; 0 names every cell.
+    explain
+        Whether to write what drives each type (`varm`) and what each cell adds to its patient's answer (`obs`) too.
     force
         Replace `out` if it exists.
     observer
@@ -117,13 +121,33 @@ def predict(
         msg = f"{model}: has neither a cell nor a patient task to predict. Train a study with labels."
         raise ModelError(msg)
     refuse_existing(out, force=force)
+    if explain:
+        explained.refuse_without_reading(trained)
+    passes = trained.has_cell_task + trained.has_patient_task * (1 + explain)
     with PreparedFile(prepared) as file:
         check_fit(trained, model, file)
-        observer("total", {"n": file.n_cells * (trained.has_cell_task + trained.has_patient_task)})
+        observer("total", {"n": file.n_cells * passes})
         with writing(out, force=force) as temporary:
             shutil.copyfile(prepared, temporary)
             with hdf5.output(temporary, mode="r+") as copy:
-                return _fill(trained, file, copy, _Unknown(trained.unknown_from(unknown_rate), unknown_below), observer)
+                beside = _explained(trained, file, copy, observer) if explain else {}
+                unknown = _Unknown(trained.unknown_from(unknown_rate), unknown_below)
+                return _fill(trained, file, copy, unknown, observer, beside)
+
+
+def _explained(
+    model: TrainedModel,
+    file: PreparedFile,
+    copy: Any,  # noqa: ANN401 (an open HDF5 file)
+    observer: Observer,
+) -> dict[str, Floats]:
+    """Write `varm`, and return columns for `obs`."""
+    if model.has_cell_task:
+        _replace(copy, f"varm/{explained.DRIVERS}", explained.drivers_of(model, file))
+    if not model.has_patient_task:
+        return {}
+    found = explained.contributions_of(model, file, lambda n: observer("progress", {"n": n}))
+    return {explained.CONTRIBUTION: found}
 
 
 @dataclass(frozen=True)
@@ -147,9 +171,10 @@ def _fill(
     copy: Any,  # noqa: ANN401 (an open HDF5 file)
     unknown: _Unknown,
     observer: Observer,
+    beside: Mapping[str, Floats],
 ) -> Prediction:
-    own = [CELL_TYPE, CELL_PROBABILITY, NOVELTY, CONDITION, CONDITION_PROBABILITY]
-    obs = file.obs.drop(columns=own, errors="ignore")
+    own = [CELL_TYPE, CELL_PROBABILITY, NOVELTY, CONDITION, CONDITION_PROBABILITY, explained.CONTRIBUTION]
+    obs = file.obs.drop(columns=own, errors="ignore").assign(**beside)
     stored: dict[str, Any] = {"model_digest": model.digest, "study": model.study.name}
     by_type: dict[str, int] = {}
     samples: dict[str, dict[str, float]] = {}
