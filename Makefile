@@ -37,8 +37,8 @@ soak: $(STAMP)  ## the swarm's simulation, for longer
 bench: $(STAMP)  ## speed and memory, beside peers
 	$(BIN)/python -m benchmarks
 
-figures: $(STAMP)  ## the README's figures on real input; DATA=FOLDER
-	$(BIN)/python -m benchmarks.real_input $(if $(DATA),--data $(DATA))
+figures: $(STAMP)  ## the README's figures on real input, and reports under build/reports; DATA=FOLDER
+	$(BIN)/python -m benchmarks.real_input --reports build/reports $(if $(DATA),--data $(DATA))
 
 sample-data: $(STAMP)  ## make sample_data/ again
 	$(BIN)/python sample_data/make.py

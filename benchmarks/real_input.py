@@ -5,6 +5,7 @@ highest fold stand in square brackets instead. The acceptance tests run the same
 """
 
 import argparse
+import shutil
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -122,12 +123,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of real data")
+    parser.add_argument("--reports", type=Path, help="folder to keep each case's first report in, as CASE/report.html")
     options = parser.parse_args()
     found, folds, notes = [], [], []
     for name in options.cases or CASES:
         case = CASES[name]
         with tempfile.TemporaryDirectory(prefix="swarmcell-") as folder:
             outcomes = case.run(options.data.resolve(), Path(folder))
+            if options.reports is not None:
+                shutil.copytree(outcomes[0].folder / "evaluation", options.reports / name, dirs_exist_ok=True)
         found += rows(case, outcomes)
         folds += fold_rows(name, case, outcomes)
         notes.append(_note(case, outcomes))

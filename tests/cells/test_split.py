@@ -85,3 +85,8 @@ def test_inner_validation_needs_three_donors() -> None:
     assert inner_validation(["d1", "d2"], {}, 0) == frozenset()
     assert len(inner_validation(["d1", "d2", "d3"], {}, 0)) == 1
     assert len(inner_validation([f"d{i}" for i in range(10)], {}, 0)) == 2
+
+
+def test_named_donors_are_held_out_and_names_of_other_sites_mean_nothing() -> None:
+    rule = SplitRule(kind="by-donor", held_out_donors=("d2", "elsewhere"))
+    assert assign({"d1": "ill", "d2": "well"}, rule, site="site-a").side == {"d1": TRAIN, "d2": HELD_OUT}

@@ -1,16 +1,17 @@
 """Which donors are trained on and which are held out: whole donors, seeded, whatever the order of the cells."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from swarmcell.errors import CellsError
 
-SplitKind = Literal["within-site", "by-site", "none"]
+SplitKind = Literal["within-site", "by-site", "by-donor", "none"]
 TRAIN, HELD_OUT = "train", "held_out"
 INNER_DONORS_MIN = 3  # training donors below which a site has no inner validation
 INNER_SHARE = 0.2  # chosen
+Donor = TypeVar("Donor")
 _STRICT = {"extra": "forbid"}
 
 
@@ -19,7 +20,7 @@ class SplitRule:
     """How donors are held out.
 
     `within-site` holds out a share of each site's donors, stratified by condition; `by-site` holds out whole sites
-    (those in `held_out_sites`); `none` trains on all.
+    (those in `held_out_sites`); `by-donor` holds out the donors that are named; `none` trains on all.
     """
 
     __pydantic_config__ = _STRICT
@@ -27,6 +28,7 @@ class SplitRule:
     kind: SplitKind = "within-site"
     held_out_share: float = 0.25  # of each site's donors; chosen
     held_out_sites: tuple[str, ...] = ()
+    held_out_donors: tuple[str, ...] = ()  # names of other sites' donors mean nothing here
     seed: int = 0
 
 
@@ -59,6 +61,8 @@ def assign(strata: Mapping[str, str], rule: SplitRule, *, site: str) -> Split:
         return Split(dict.fromkeys(strata, TRAIN))
     if rule.kind == "by-site":
         return Split(dict.fromkeys(strata, HELD_OUT if site in rule.held_out_sites else TRAIN))
+    if rule.kind == "by-donor":
+        return Split({donor: HELD_OUT if donor in rule.held_out_donors else TRAIN for donor in strata})
     if len(strata) < 2:
         msg = (
             f"{site}: {len(strata)} donor(s), and a within-site split needs at least 2: one to train, one to hold "
@@ -100,6 +104,30 @@ def hold_out(strata: Mapping[str, str], *, share: float, seed: int) -> frozenset
     n_held = min(max(1, round(share * len(strata))), sum(room))
     quotas = _quotas([share * len(group) for group in groups], room, n_held)
     return frozenset(donor for group, n in zip(groups, quotas, strict=True) for donor in group[:n])
+
+
+def leave_one_out(donors: Sequence[Donor]) -> Iterator[Donor]:
+    """Yield each donor once, in order: the one that a fold holds out."""
+    yield from dict.fromkeys(donors)
+
+
+def repeated(
+    by_site: Mapping[str, Mapping[str, str]], *, share: float, seed: int, number: int
+) -> dict[str, frozenset[str]]:
+    """Choose donors to hold out for the `number`-th of several splits, site by site as `hold_out` does.
+
+    Parameters
+    ----------
+    by_site
+        Site -> donor -> stratum. A site with one donor trains.
+    share, seed
+        As of `hold_out`; the splits of one seed are independent.
+    """
+    key = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:6], "big")
+    return {
+        site: hold_out(donors, share=share, seed=key) if len(donors) > 1 else frozenset()
+        for site, donors in by_site.items()
+    }
 
 
 def inner_validation(donors: Iterable[str], strata: Mapping[str, str], seed: int) -> frozenset[str]:

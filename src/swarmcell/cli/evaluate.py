@@ -24,6 +24,10 @@ Against = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write.  [default: evaluation/ beside the model]")]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples of donors for intervals.")]
 Umap = Annotated[int, typer.Option("--umap", min=0, max=5000, help="Held-out cells in a map (UMAP); 0: no map.")]
+Refit = Annotated[
+    str | None,
+    typer.Option("--refit", metavar="donors|N", help="Fit the study again: each donor held out, or N random splits."),
+]
 Join = Annotated[
     Path | None,
     typer.Option("--join", metavar="SWARM", help="Swarm file: publish this site's counts, show the swarm's figures."),
@@ -41,6 +45,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     out: Out = None,
     bootstrap: Bootstrap = 2000,
     umap: Umap = 0,
+    refit: Refit = None,
     join: Join = None,
     no_publish: NoPublish = False,
     wait: Wait = 0.0,
@@ -60,6 +65,9 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
 
     With `--join` this site's counts (never cells, donors or probabilities; nothing below the study's floors) go
     into the swarm's log, signed, and the report shows the figures of all members who published: the same at each.
+
+    With `--refit` the study is fitted again on other splits of the donors of these files, on this machine: how much
+    the figures depend on who was held out.
 
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --against site-b=b.safetensors`
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --join swarm.toml`
@@ -82,6 +90,10 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
             n_mapped=umap,
             observer=observer(progress, "held-out cells"),
         )
+    if refit is not None:
+        from swarmcell.workflows.refit import refit as fit_again
+
+        found = replace(found, refit=fit_again(model, files, refit, seed=seed, tell=say))
     if join is not None:
         swarm = _across(join, model, files, site=site, identity=identity, publish=not no_publish, wait_s=wait)
         found = replace(found, swarm=swarm)

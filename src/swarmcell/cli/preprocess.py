@@ -26,7 +26,9 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
         list[Path] | None, typer.Option("--sheet", help="Sheet of samples (file, donor, ...) or cells (barcode, ...).")
     ] = None,
     universe: Annotated[Path | None, typer.Option("--universe", help="The study's feature file (.json).")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="within-site, by-site or none.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="within-site, by-site, by-donor (named in the config) or none.")
+    ] = None,
     held_out_site: Annotated[
         list[str] | None, typer.Option("--held-out-site", help="A site that is held out whole (--split by-site).")
     ] = None,

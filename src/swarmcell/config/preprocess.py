@@ -47,6 +47,9 @@ class PreprocessConfig(FrozenModel):
         if self.split.held_out_sites and self.split.kind != "by-site":
             msg = "split.held_out_sites needs split.kind = 'by-site'"
             raise ValueError(msg)
+        if bool(self.split.held_out_donors) != (self.split.kind == "by-donor"):
+            msg = "split.held_out_donors and split.kind = 'by-donor' need each other"
+            raise ValueError(msg)
         return self
 
 

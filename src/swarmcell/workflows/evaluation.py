@@ -13,7 +13,7 @@ import numpy as np
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest
 from swarmcell.model.baselines import SiteOnly
-from swarmcell.workflows.portrait_values import Covariate, Portrait, RoundRow
+from swarmcell.workflows.portrait_values import Covariate, Portrait, Refit, RoundRow
 from swarmcell.workflows.swarm_figures import SwarmFigures
 
 SCHEMA = 1
@@ -234,6 +234,7 @@ class Evaluation:
     baselines: tuple[Baseline, ...] = ()
     site_only: SiteOnly | None = None
     swarm: SwarmFigures | None = None
+    refit: Refit | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values; a number that is not defined is null."""

@@ -1,6 +1,9 @@
 """What a portrait of the held-out cells holds, as frozen values for `evaluation.json` and the report."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from swarmcell.metrics.estimate import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +132,31 @@ class RoundRow:
     validation_loss: float | None
     validation_accuracy: float | None
     sites: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One refit: who was held out (`site/donor`), and the figures on them; `None` where they do not define one."""
+
+    held_out: tuple[str, ...]
+    figures: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A figure over refits: mean, lowest and highest of `n` that define it."""
+
+    mean: float
+    lowest: float
+    highest: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """The study fitted again on other splits; `auroc` is over all samples of a leave-one-donor-out."""
+
+    kind: str
+    folds: tuple[Fold, ...]
+    spreads: Mapping[str, Spread]
+    auroc: Estimate | None
