@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,24 +25,25 @@ PATIENCE_S = 0.5
 class Swarm:
     """Three sites in one folder; `start` starts a process, `ended` waits for it and returns its last word."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, sites=SITES, f=0):
         self.folder = folder
         self.processes = []
-        cards = [identity.create(name).card for name in SITES]
-        rules = swarm_file.SwarmRules(patience_s=PATIENCE_S)
+        cards = [identity.create(name).card for name in sites]
+        rules = swarm_file.SwarmRules(patience_s=PATIENCE_S, f=f)
         config = swarm_file.SwarmConfig(study=Study(name="sums", modality="rna"), swarm=rules)
         self.made = swarm_file.create(config, cards)
         self.path = folder / "swarm.toml"
         self.path.write_bytes(swarm_file.dump(self.made))
         self.log = folder / f"swarm.{self.made.digest[:8]}.log"
 
-    def start(self, site, *, rounds=4, size=0, sleep_s=0.0, kill_at="", run=None):
+    def start(self, site, *, rounds=4, size=0, sleep_s=0.0, kill_at="", run=None, files_max=None):
         numbers = [str(number) for number in (rounds, size, sleep_s)]
         command = [sys.executable, str(PEER), str(self.path), site, str(self.folder / (run or site)), *numbers]
         environment = {**os.environ, "KILL_AT": kill_at}
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.folder}
+        process = subprocess.Popen(command, env=environment, **pipes)
+        if files_max is not None:  # as on a full disk: no file of this process grows beyond it
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (files_max, files_max))
         self.processes.append(process)
         return process
 
