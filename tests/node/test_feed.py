@@ -127,3 +127,13 @@ def test_a_feed_reads_on_from_its_cursor_and_not_again(tmp_path):
             assert taken == [(3, b"3")]
 
     asyncio.run(scenario())
+
+
+def test_the_log_is_read_again_in_a_new_view_and_ever_more_seldom_where_nothing_helps():
+    """A liar can leave a gap for ever: reading a long log again and again for it would cost more than the gap."""
+    rereads = feed.Rereads()
+    assert not rereads.is_due(0, False, (1, 0))
+    due = [now for now in range(0, 10_000_000, 500) if rereads.is_due(now, True, (1, 0))]
+    assert due[:4] == [2_000, 6_000, 14_000, 30_000]
+    assert len(due) < 15
+    assert rereads.is_due(due[-1] + feed.REREAD_MS_MIN, True, (1, 1))

@@ -264,4 +264,24 @@ def other_swarm() -> Script:
     return s
 
 
-SCHEDULES = (carried_certificate, left_view, forgotten_reading, lonely_votes, outsiders, other_swarm)
+def late_update() -> Script:
+    """A reads C's update after the entry that closed the round, and before it merges; B never reads it."""
+    s = Script()
+    made = s.updates()
+    for peer in (s.a, s.b):
+        s.show(peer, *made["a"], *made["b"])
+        s.act(peer)
+    s.later()
+    patience = [*s.act(s.a), *s.act(s.b)]
+    for peer in (s.a, s.b):
+        s.show(peer, *patience)
+    s.show(s.a, *made["c"])
+    s.act(s.a)
+    s.act(s.b)
+    if s.vote(s.a) != s.vote(s.b):
+        s.world.fail("an update after the closing entry was counted")
+    s.everybody()
+    return s
+
+
+SCHEDULES = (late_update, carried_certificate, left_view, forgotten_reading, lonely_votes, outsiders, other_swarm)

@@ -8,9 +8,11 @@ import os
 import time
 
 import pytest
-from world import Violation, World, build, member
+from world import Peer, Violation, World, build, member
 
+from swarmcell.swarm.adopt import trim_below
 from swarmcell.swarm.entries import decode_entry
+from swarmcell.swarm.genesis import Quotas
 
 KINDS = ((3, 0, ""), (4, 0, ""), (4, 1, "t"), (4, 1, "l"), (5, 1, "l"), (7, 2, "tl"))
 PERMANENT: tuple[tuple[int, int, str, int], ...] = ()
@@ -156,6 +158,14 @@ def test_below_the_quorum_nothing_is_final_and_the_return_of_a_peer_mends_it():
     world.settle(SETTLE_STEPS)
 
 
+def inclusion(seed: int) -> int:
+    return check_inclusion(honest(seed))
+
+
+def flood(seed: int) -> World:
+    return flooded(seed, 5, 1, "f")
+
+
 @pytest.mark.skipif("SWARMCELL_SOAK" not in os.environ, reason="SWARMCELL_SOAK=SECONDS runs fresh seeds")
 def test_soak():
     until = time.monotonic() + float(os.environ["SWARMCELL_SOAK"])
@@ -168,8 +178,73 @@ def test_soak():
             except Violation as violation:
                 pytest.fail(f"n={n} f={f} liars={liars!r} {violation}")
             histories += 1
-        changing(seed)
-        check_inclusion(honest(seed))
-        histories += 2
+        for run in (
+            changing,
+            long,
+            late,
+            lambda seed: check_inclusion(honest(seed)),
+            lambda seed: flooded(seed, 5, 1, "f"),
+        ):
+            run(seed)
+            histories += 1
         seed += 1
     print(f"{histories} histories, seeds {first} to {seed - 1}")  # noqa: T201
+
+
+def flooded(seed: int, n: int, f: int, liars: str) -> World:
+    """Let a member write far more than its quota, over an engine that shows everybody another order of it."""
+    world = build(seed, n=n, f=f, liars=liars, quotas=Quotas(entries=64, size_bytes=2**20))
+    world.run(300)
+    world.heal()
+    world.settle(SETTLE_STEPS)
+    return world
+
+
+@pytest.mark.parametrize("seed", range(2))  # these wedged before limits let in what others' votes rest on
+def test_a_member_that_floods_neither_forks_nor_wedges(seed):
+    world = flooded(seed, 4, 1, "f")
+    assert sum(p.state.ignored["over quota"] for p in world.peers) > 100
+
+
+def long(seed: int) -> World:
+    """Merge 24 rounds through faults: checkpoints, snapshots, restarts from them."""
+    world = build(seed, n=3, f=0, rounds_max=24, crash=0.004, snapshots=0.1)
+    world.run(900)
+    world.heal()
+    world.settle(SETTLE_STEPS)
+    return world
+
+
+def test_many_heights_with_checkpoints_and_restarts_from_snapshots():
+    for seed in range(3):
+        world = long(seed)
+        assert max(world.final) >= 24
+        kinds = [decode_entry(raw).kind for raw in world.engine.log]
+        assert kinds.count("checkpoint") >= 2
+        assert any(peer.disk.snapshot for peer in world.peers)
+
+
+def late(seed: int) -> tuple[World, Peer]:
+    """Trim the log below a settled checkpoint, then let a founder come that was never there."""
+    world = build(seed, n=4, f=0, hostile=False, crash=0.0, rounds_max=34)
+    absent = world.peers.pop()
+    while world.peers[0].state.height < 14 or not trim_below(world.peers[0].state):
+        world.step()
+    peer = world.peers[0]
+    first = world.engine.log.index(peer.disk.ledger[trim_below(peer.state) - 1])
+    world.engine.trimmed[absent.label] = first
+    absent.boot()
+    absent.adopt_newest()
+    world.peers.append(absent)
+    world.settle(SETTLE_STEPS)
+    return world, absent
+
+
+def test_who_comes_after_the_log_was_trimmed_takes_part_from_a_checkpoint():
+    for seed in range(3):
+        world, absent = late(seed)
+        assert min(absent.state.blocks) >= 10
+        standing = next(s for s in world.peers[0].state.body.roster if s.member.name == absent.name)
+        assert standing.last_round > 10, "it never took part"
+        asked = [decode_entry(raw) for raw in absent.disk.own]
+        assert any(entry.kind == "wrap" and not entry.payload.wraps for entry in asked), "it had no key to ask for"

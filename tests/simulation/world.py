@@ -7,6 +7,7 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from swarmcell.swarm import state as state_module
 from swarmcell.swarm.actions import (
@@ -24,13 +25,15 @@ from swarmcell.swarm.actions import (
     WrapKey,
     WriteCheckpoint,
 )
+from swarmcell.swarm.adopt import adopt
 from swarmcell.swarm.decide import decide
-from swarmcell.swarm.encoding import EncodingError
+from swarmcell.swarm.encoding import EncodingError, decode, encode
 from swarmcell.swarm.entries import Entry, decode_entry, encode_entry, sign_bytes
-from swarmcell.swarm.genesis import Genesis, Member
+from swarmcell.swarm.genesis import Genesis, Member, Quotas
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Accept, Attest, Blob, Checkpoint, Commit, Next, Propose, Update, Wrap
 from swarmcell.swarm.proposals import key_digest
+from swarmcell.swarm.snapshot import restore, snapshot
 from swarmcell.swarm.state import State
 
 PATIENCE_MS = 1000
@@ -59,9 +62,10 @@ def fake_verify(key: bytes, message: bytes, signature: bytes) -> bool:
 cached_decode = lru_cache(maxsize=20_000)(decode_entry)
 
 
-def make_genesis(n: int, f: int, *, min_updates: int = 1, name: str = "simulated") -> Genesis:
+def make_genesis(n: int, f: int, *, min_updates: int = 1, name: str = "simulated", **rules) -> Genesis:
     founders = tuple(member(f"m{i}") for i in range(n))
-    return Genesis(name=name, rules=b"", founders=founders, f=f, min_updates=min_updates, patience_ms=PATIENCE_MS)
+    fixed = {"rules": b"", "patience_ms": PATIENCE_MS, "min_updates": min_updates}
+    return Genesis(name=name, founders=founders, f=f, **(fixed | rules))
 
 
 def signed(genesis: Genesis, key: bytes, sequence: int, previous: bytes, payload) -> Entry:
@@ -88,6 +92,7 @@ class Engine:
         self.shown: dict[str, list[bytes]] = {}
         self.unshown: dict[str, list[bytes]] = {}
         self.blind: set[str] = set()
+        self.trimmed: dict[str, int] = {}  # how much of the beginning a late peer does not find any more
 
     def attach(self, name: str) -> None:
         if name not in self.shown:
@@ -111,7 +116,7 @@ class Engine:
             pending.append(raw)
 
     def log_for(self, name: str) -> list[bytes]:
-        return self.shown[name] if self.hostile else self.log
+        return self.shown[name] if self.hostile else self.log[self.trimmed.get(name, 0) :]
 
     def step(self) -> None:
         """Show something more to somebody, in some order."""
@@ -151,9 +156,11 @@ class Durable:
     read: list[bytes] = field(default_factory=list)
     states: set[bytes] = field(default_factory=set)
     keys: dict[bytes, bytes] = field(default_factory=dict)
+    snapshot: tuple[int, bytes, Any] | None = None  # how much of the ledger it holds, the state, and `Me`
 
     def copy(self) -> "Durable":
-        return Durable(list(self.ledger), list(self.own), list(self.read), set(self.states), dict(self.keys))
+        lists = (list(self.ledger), list(self.own), list(self.read))
+        return Durable(*lists, set(self.states), dict(self.keys), self.snapshot)
 
 
 class Peer:
@@ -178,12 +185,12 @@ class Peer:
     def boot(self) -> None:
         self.state = State(self.world.genesis, fake_verify)
         self.me = Me(self.key)
-        self.outbox: list[bytes] = []
         self.done: set[object] = set()
         self.reread_at = -1
-        for raw in self.disk.own:
+        after = self.recall()
+        for raw in self.disk.own[self.me.sequence :]:
             self.me.remember(cached_decode(raw))
-        for position, raw in enumerate(self.disk.ledger, start=1):
+        for position, raw in enumerate(self.disk.ledger[after:], start=after + 1):
             applied = self.state.apply(position, raw)
             if applied.signed:
                 self.me.meet(applied.entry)
@@ -192,12 +199,33 @@ class Peer:
             self.me.opened_key(digest)
         self.reconnect()
 
+    def recall(self) -> int:
+        """Take up the last snapshot; return how much of the ledger it holds."""
+        if self.disk.snapshot is None:
+            return 0
+        position, state, me = self.disk.snapshot
+        self.state = restore(self.world.genesis, fake_verify, state)
+        self.me.load(me, {i: hashlib.sha256(raw).digest() for i, raw in enumerate(self.disk.own, start=1)})
+        return position
+
+    def save(self) -> None:
+        """Keep a snapshot."""
+        me = decode(encode(self.me.dump()))
+        self.disk.snapshot = (len(self.disk.ledger), snapshot(self.state), me)
+
+    def adopt_newest(self) -> None:
+        """Begin at the newest checkpoint of a log whose beginning is gone."""
+        for raw in self.world.engine.log_for(self.label):
+            said = cached_decode(raw).payload
+            if isinstance(said, Checkpoint) and said.height >= self.state.height:
+                self.state = adopt(self.world.genesis, fake_verify, said, roster=self.state.roster)
+
     def crash(self) -> None:
         self.up = False
 
     def restart(self, *, amnesia: bool = False) -> None:
         if amnesia:  # the disk kept what this peer signed and its states, not what it read
-            self.disk.ledger, self.disk.read = [], []
+            self.disk.ledger, self.disk.read, self.disk.snapshot = [], [], None
         self.up = True
         self.boot()
 
@@ -251,6 +279,8 @@ class Peer:
             if not self.up:
                 return
             self.perform(action)
+        if self.world.rng.random() < self.world.snapshots:
+            self.save()
 
     def perform(self, action) -> None:  # noqa: C901, PLR0912
         match action:
@@ -374,10 +404,13 @@ class World:
         rounds_max: int = 4,
         min_updates: int = 1,
         faults: Faults | None = None,
+        snapshots: float = 0.02,
+        quotas: Quotas | None = None,
     ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
-        self.genesis = make_genesis(n, f, min_updates=min_updates)
+        self.snapshots = snapshots
+        self.genesis = make_genesis(n, f, min_updates=min_updates, quotas=quotas or Quotas())
         self.engine = Engine(self.rng, hostile=hostile)
         self.faults = faults or Faults()
         self.now_ms = 0
@@ -518,10 +551,23 @@ class World:
             self.fail("wedged; " + "; ".join(stuck))
         if len({p.state.last.digest for p in members}) != 1:
             self.fail("finished members hold different last blocks")
+        self.check_nothing_lost(members)
         for peer in members:
             for evidence in peer.state.chains.evidence:
                 if any(q.key == evidence.author for q in members):
                     self.fail("an honest member contradicts itself")
+
+    def check_nothing_lost(self, members: list[Peer]) -> None:
+        """What was final anywhere is final everywhere, and the engine's log shows it to whoever comes now."""
+        reader = State(self.genesis, fake_verify)
+        for position, raw in enumerate(self.engine.log, start=1):
+            reader.apply(position, raw)
+        for height, digest in self.final.items():
+            for state in (reader, *(peer.state for peer in members)):
+                if height in state.blocks and state.blocks[height].digest != digest:
+                    self.fail(f"block {height} was final and is another one")
+            if height not in reader.blocks:
+                self.fail(f"block {height} was final, and the log does not show it any more")
 
 
 def _stale(peer: Peer, proposal: Propose) -> bool:
@@ -604,8 +650,31 @@ class Liar(Peer):
             self.world.engine.append(entry.raw)
 
 
+class Flooder(Peer):
+    """Writes as much as it can, of every kind, between being a good member."""
+
+    honest = False
+
+    def act(self) -> None:
+        super().act()
+        if self.key not in self.state.roster or not self.up:
+            return
+        for _ in range(self.world.rng.randrange(12)):
+            payload = self.world.rng.choice(
+                (
+                    Blob(content=self.world.rng.randbytes(20)),
+                    Attest(height=self.state.height + self.world.rng.randrange(3), view=9, body=h(0)),
+                    Next(height=self.state.height + 5, view=1),
+                    Wrap(key_digest=h(self.world.rng.random()), wraps=()),
+                )
+            )
+            if not self.up:
+                return
+            self.sign(payload)
+
+
 def build(seed: int, *, n: int, f: int, liars: str = "", **options) -> World:
-    """Make a world of `n` founders, of which the last are liars: one letter each, `t` for twins, `l` for a liar."""
+    """Make a world of `n` founders, of which the last are liars, one letter each: `t`wins, a `l`iar, a `f`looder."""
     world = World(seed, n=n, f=f, **options)
     for i in range(n - len(liars)):
         world.add(f"m{i}")
@@ -614,7 +683,7 @@ def build(seed: int, *, n: int, f: int, liars: str = "", **options) -> World:
             world.add(f"m{i}", Twin, label=f"m{i}-one")
             world.add(f"m{i}", Twin, label=f"m{i}-two")
         else:
-            world.add(f"m{i}", Liar)
+            world.add(f"m{i}", Flooder if letter == "f" else Liar)
     return world
 
 

@@ -12,6 +12,7 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from swarmcell.engine.log import Log
 from swarmcell.errors import EngineError
@@ -20,8 +21,32 @@ from swarmcell.node.ledger import Cursor, Ledger
 CHECK_EVERY_S = 5.0
 MEND_EVERY_S = 0.5
 BACKOFF_S_MAX = 5.0
+REREAD_MS_MIN = 2_000  # chosen: gaps close by themselves within a moment while entries arrive
+REREAD_MS_MAX = 3_600_000
 _LOST_BATCH = 64
 Batch = Sequence[tuple[int, bytes]]
+
+
+@dataclass
+class Rereads:
+    """When to read the whole log again: soon in a new view, then at growing distances (a liar's gap never closes)."""
+
+    stage: tuple[int, int] = (-1, -1)
+    wait_ms: int = REREAD_MS_MIN
+    last_ms: int | None = None  # of the last reading, or since when something is lacking
+
+    def is_due(self, now_ms: int, lacks: bool, stage: tuple[int, int]) -> bool:
+        """Say whether to read again now; `stage` is the height and the view, `lacks` whether anything is missed."""
+        if not lacks:
+            self.last_ms = None
+            return False
+        if stage != self.stage:
+            self.stage, self.wait_ms = stage, REREAD_MS_MIN
+        self.last_ms = now_ms if self.last_ms is None else self.last_ms
+        if now_ms - self.last_ms < self.wait_ms:
+            return False
+        self.last_ms, self.wait_ms = now_ms, min(2 * self.wait_ms, REREAD_MS_MAX)
+        return True
 
 
 class Feed:

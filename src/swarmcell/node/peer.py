@@ -22,7 +22,7 @@ from swarmcell.engine.log import Log
 from swarmcell.errors import EngineError, SwarmError
 from swarmcell.node import memory, presence, work
 from swarmcell.node.blobs import Keyring
-from swarmcell.node.feed import Batch, Feed
+from swarmcell.node.feed import Batch, Feed, Rereads
 from swarmcell.node.identity import Identity, verify
 from swarmcell.node.jobs import Jobs
 from swarmcell.node.ledger import Cursor, Ledger, Read
@@ -80,6 +80,7 @@ class Peer:
         self._jobs = Jobs(self._stir.set)
         self._ended: Ended | None = None
         self._finished_s = 0.0
+        self._rereads = Rereads()
 
     async def run(self) -> Ended:
         """Take part until the study has ended.
@@ -126,7 +127,6 @@ class Peer:
     async def _take(self, batch: Batch) -> None:
         """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
         cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
-        height = self._state.height
         async with self._stored:
             blocks: list[Block] = []
             reads = [Read(at, raw, self._apply(raw, blocks)) for at, raw in batch]
@@ -135,9 +135,6 @@ class Peer:
                 self._teller.block(block)
             if self._memory.is_due:
                 await self._tidy()
-        if self._state.reread and self._state.height > height:  # limits go by height: what was over one may fit now
-            self._state.reread = False
-            self._feed.read_again()
         self._stir.set()
 
     def _apply(self, raw: bytes, blocks: list[Block]) -> int | None:
@@ -203,8 +200,16 @@ class Peer:
                 async with asyncio.timeout(TICK_S):
                     await self._stir.wait()
 
+    def _read_again(self, now_ms: int) -> None:
+        """Read the whole log again where something that was ignored may count now, or is missing; not too often."""
+        lacks = self._state.reread or bool(self._state.chains.gaps())
+        if self._rereads.is_due(now_ms, lacks, (self._state.height, self._state.ballot.view)):
+            self._state.reread = False
+            self._feed.read_again()
+
     async def _turn(self) -> None:
         now_ms = _now_ms()
+        self._read_again(now_ms)
         self._me.observe(self._state, now_ms)
         for action in decide(self._state, self._me, now_ms):
             await self._perform(action)

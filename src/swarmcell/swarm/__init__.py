@@ -44,4 +44,5 @@ rounds     what is merged          views    `next`, candidates        proposals 
 state      `State.apply`           replay   a whole log               decide    what a peer does next
 me         a peer's own side       actions  what `decide` asks for    audit     an auditor that shares none of this
 memo       work once per height    snapshot a state as bytes        adopt     starting from a checkpoint
+wanted     what limits must let in
 """

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from swarmcell.swarm.encoding import DIGEST_BYTES, Plain
 from swarmcell.swarm.entries import Entry
 from swarmcell.swarm.genesis import Quotas
+from swarmcell.swarm.payloads import Attest, Commit, Next
 
 WINDOW = 8192  # sequences per author whose digests are kept, so that a repetition is told from a contradiction
 CONTRADICTIONS_MAX = 64  # per author; more are ignored
@@ -48,7 +49,7 @@ class Chains:
     def __init__(self, quotas: Quotas) -> None:
         self.quotas = quotas
         self.by_author: dict[bytes, Chain] = {}
-        self.used: dict[bytes, tuple[int, int]] = {}
+        self.used: dict[tuple[bytes, bool], tuple[int, int]] = {}
         self.evidence: list[Evidence] = []
         self.resumed = False
 
@@ -62,14 +63,14 @@ class Chains:
                 return "old"
             if entry.sequence in chain.digests and len(chain.others) >= CONTRADICTIONS_MAX:
                 return "contradiction"
-        count, size = self.used.get(entry.author, (0, 0))
+        count, size = self.used.get(_purse(entry), (0, 0))
         over = count + 1 > self.quotas.entries or size + len(entry.raw) > self.quotas.size_bytes
         return "over quota" if over else ""
 
     def record(self, entry: Entry) -> None:
         """Take up an entry whose signature holds."""
-        count, size = self.used.get(entry.author, (0, 0))
-        self.used[entry.author] = (count + 1, size + len(entry.raw))
+        count, size = self.used.get(_purse(entry), (0, 0))
+        self.used[_purse(entry)] = (count + 1, size + len(entry.raw))
         chain = self._chain(entry)
         known = chain.digests.get(entry.sequence)
         if known is not None:
@@ -130,6 +131,11 @@ class Chains:
         if len(self.evidence) < 1000:
             first, second = sorted((entry.digest, other))
             self.evidence.append(Evidence(entry.author, entry.sequence, first, second))
+
+
+def _purse(entry: Entry) -> tuple[bytes, bool]:
+    """Say what an entry's quota is counted with: its author's votes, or all else that it writes."""
+    return entry.author, isinstance(entry.payload, Attest | Commit | Next)
 
 
 def _runs(digests: dict[int, bytes]) -> list[list[Plain]]:

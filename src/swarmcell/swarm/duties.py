@@ -151,9 +151,11 @@ def _open(state: State, stored: Stored) -> Open:
 def contribute(state: State, me: Me, now_ms: int) -> list[Action]:
     """Train for the open round, or say that the others have been waited for long enough."""
     body, closing = state.body, state.closing
-    if body is None or closing is None or state.candidate is not None:
-        return []
     number = state.rounds.number
+    if body is None or closing is None:
+        return []
+    if state.candidate is not None:
+        return _lend_patience(state, me, now_ms)
     free = ("contribution", number) not in me.done and contribution_key(number) not in me.refused
     if free and body.state in me.states and body.key_digest in me.keys:
         return [Contribute(round=number, epoch=body.epoch, base=body.state)]
@@ -162,6 +164,16 @@ def contribute(state: State, me: Me, now_ms: int) -> list[Action]:
         if now_ms - since >= patience_ms(state, me):
             return [Sign(Patience(round=number))]
     return []
+
+
+def _lend_patience(state: State, me: Me, now_ms: int) -> list[Action]:
+    """Say that the round was waited for long enough, where it closed here and, it seems, not elsewhere.
+
+    A member that writes too much may be counted by some and ignored by others, who wait for it: they need a quorum.
+    """
+    number, since = state.rounds.number, me.since.get(("view", state.height, 0), now_ms)
+    waited = now_ms - since >= state.genesis.patience_ms
+    return [Sign(Patience(round=number))] if waited and ("patience", number) not in me.done else []
 
 
 def patience_ms(state: State, me: Me) -> int:

@@ -23,12 +23,12 @@ class Founding:
     _shown: dict[bytes, int] = field(default_factory=dict)
     _kept: list[tuple[int, Entry]] = field(default_factory=list)
 
-    def accept(self, entry: Entry, payload: Accept, position: int, roster: Roster) -> str:
-        """Take up a founder's accept; return why it does not count, or nothing."""
+    def accept(self, entry: Entry, payload: Accept, position: int, roster: Roster, *, wanted: bool = False) -> str:
+        """Take up a founder's accept, a second one only if it is wanted; return why it does not count, or nothing."""
         wraps = payload.wraps
         if wraps and [key for key, _ in wraps] != sorted(roster.members):
             return "not sealed for every founder"
-        if any(known.author == entry.author for known, _ in self.accepts.values()):
+        if not wanted and any(known.author == entry.author for known, _ in self.accepts.values()):
             return "accepted already"
         self.accepts[entry.digest] = (entry, payload)
         return self._take(entry, position, payload.key_digest, wraps)

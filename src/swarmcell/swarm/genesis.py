@@ -25,9 +25,12 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quotas:
-    """The most that one author may write while one block is being decided; what is over is ignored by all."""
+    """The most that one author may write while one block is being decided; what is over is ignored by all.
 
-    entries: int = 4096  # chosen: a 2 GB update in chunks of 512 KiB
+    Votes and all else are counted apart, so that nobody's chunks starve its own votes.
+    """
+
+    entries: int = 10_240  # chosen: two updates of 2 GB in chunks of 512 KiB, and all else
     size_bytes: int = 4 * 2**30  # chosen: two updates of 2 GB
 
 

@@ -69,19 +69,19 @@ class Proposals:
     approvals: dict[bytes, dict[bytes, tuple[int, Entry]]] = field(default_factory=dict)
     _count: dict[bytes, int] = field(default_factory=dict)
 
-    def propose(self, entry: Entry, payload: Propose, position: int) -> str:
-        """Take up a proposal; return why it does not count, or nothing."""
-        if sum(e.author == entry.author for _, e, _ in self.open.values()) >= OPEN_PER_AUTHOR_MAX:
+    def propose(self, entry: Entry, payload: Propose, position: int, *, wanted: bool = False) -> str:
+        """Take up a proposal, beyond the limit if it is wanted; return why it does not count, or nothing."""
+        if not wanted and sum(e.author == entry.author for _, e, _ in self.open.values()) >= OPEN_PER_AUTHOR_MAX:
             return "too many proposals"
         self.open[entry.digest] = (position, entry, payload)
         return ""
 
-    def approve(self, entry: Entry, proposal: bytes, position: int) -> str:
+    def approve(self, entry: Entry, proposal: bytes, position: int, *, wanted: bool = False) -> str:
         """Take up an approval, of a proposal that may not be known yet; return why it does not count, or nothing."""
         if entry.author in self.approvals.get(proposal, ()):
             return "approved already"
         count = self._count.get(entry.author, 0)
-        if count >= APPROVALS_PER_AUTHOR_MAX:
+        if count >= APPROVALS_PER_AUTHOR_MAX and not wanted:
             return "too many approvals"
         self._count[entry.author] = count + 1
         self.approvals.setdefault(proposal, {})[entry.author] = (position, entry)

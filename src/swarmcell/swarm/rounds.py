@@ -53,12 +53,12 @@ class Rounds:
                 whole.append(self._offer(pending.entry, pending.payload, pending.position))
         return whole
 
-    def add(self, entry: Entry, payload: Statistics | Update, position: int) -> Offer | str:
-        """Take up a contribution; return it if it counts, else why not (or not yet)."""
+    def add(self, entry: Entry, payload: Statistics | Update, position: int, *, wanted: bool = False) -> Offer | str:
+        """Take up a contribution, beyond the limit if it is wanted; return it if it counts, else why not (yet)."""
         if fault := self._place(payload.round):
             return fault
         seen = self._seen.get((payload.round, entry.author), 0)
-        if seen >= OFFERS_PER_ROUND_MAX:
+        if seen >= OFFERS_PER_ROUND_MAX and not wanted:
             return "too many contributions"
         self._seen[payload.round, entry.author] = seen + 1
         self._kept.setdefault(payload.round, []).append((position, entry))
@@ -90,6 +90,10 @@ class Rounds:
             self._forget(old)
         for key in [key for key, (_, since) in self.chunks.items() if since < floor]:
             del self.chunks[key]
+
+    def known(self, digest: bytes) -> Entry | None:
+        """Return a contribution to the open round or a late one, whether or not its chunks are all known."""
+        return next((entry for kept in self._kept.values() for _, entry in kept if entry.digest == digest), None)
 
     def of_last(self, count: int) -> Iterator[Offer]:
         """Return the contributions that are known to the last `count` rounds before the open one."""

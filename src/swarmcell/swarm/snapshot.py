@@ -28,7 +28,7 @@ from swarmcell.swarm.roster import Roster, founding
 from swarmcell.swarm.rounds import KEPT_ROUNDS
 from swarmcell.swarm.state import State, Verify
 
-VERSION = 2
+VERSION = 3
 BYTES_MAX = 2**31
 
 
@@ -45,8 +45,9 @@ def snapshot(state: State) -> bytes:
         "blocks": [[b.content, b.view, list(b.certificate), b.position] for b in blocks],
         "chains": state.chains.dump(),
         "resumed": state.chains.resumed,
-        "used": [[author, count, size] for author, (count, size) in sorted(state.chains.used.items())],
+        "used": [[*purse, count, size] for purse, (count, size) in sorted(state.chains.used.items())],
         "chunks": state.rounds.dump_chunks(),
+        "wanted": state.wanted.dump(),
         "votes": [entry.raw for entry in state.ballot.kept],
         "candidate": _candidate(state),
         "parts": [_rows(part.entries()) for part in (state.rounds, state.founding, state.proposals, state.checkpoints)],
@@ -81,6 +82,7 @@ def restore(genesis: Genesis, verify: Verify, content: bytes) -> State:
     state.evaluations = {(e.author, _state_of(e)): (p, e) for p, e in _entries(held["evaluations"])}
     state.strangers = {e.digest: (p, e) for p, e in _entries(held["strangers"])}
     state.open()
+    state.wanted.load(held["wanted"])
     for raw in held["votes"]:
         state.ballot.add(decode_entry(raw))
     _restore_rest(state, held)
@@ -89,7 +91,7 @@ def restore(genesis: Genesis, verify: Verify, content: bytes) -> State:
 
 def _restore_rest(state: State, held: Any) -> None:  # noqa: ANN401 (a decoded snapshot)
     state.candidate = _chosen(state, held["candidate"])
-    state.chains.used = {author: (count, size) for author, count, size in held["used"]}
+    state.chains.used = {(author, votes): (count, size) for author, votes, count, size in held["used"]}
     state.ignored.clear()
     state.ignored.update(held["ignored"])
     state.position, state.halted, state.reread = held["position"], held["halted"], held["reread"]

@@ -8,10 +8,10 @@ never judged again.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from swarmcell.swarm.actions import Offer
+from swarmcell.swarm.applied import Applied
 from swarmcell.swarm.blocks import Block, Candidate, Changed, Founded, Merged, follows
 from swarmcell.swarm.body import Body, decode_body
 from swarmcell.swarm.chains import Chains
@@ -41,38 +41,12 @@ from swarmcell.swarm.proposals import Proposals
 from swarmcell.swarm.roster import Roster, founding, is_member
 from swarmcell.swarm.rounds import KEPT_ROUNDS, Closing, Rounds
 from swarmcell.swarm.votes import Ballot
+from swarmcell.swarm.wanted import Wanted, lacks, want
 
 Verify: TypeAlias = Callable[[bytes, bytes, bytes], bool]
 AHEAD_PER_AUTHOR_MAX = 8192  # votes for heights that are not open yet
 STRANGERS_MAX = 256  # entries of keys that are no members yet; bigger entries than the next are not held
 STRANGER_BYTES_MAX = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of an entry.
-
-    Attributes
-    ----------
-    entry
-        The decoded entry; `None` if malformed.
-    reason
-        Why it has no effect; empty if it has.
-    stored
-        Whether the ledger must keep it at this position.
-    blocks
-        Blocks that became final by it.
-    """
-
-    entry: Entry | None
-    reason: str
-    stored: bool
-    blocks: tuple[Block, ...] = ()
-
-    @property
-    def signed(self) -> bool:
-        """Whether the entry's signature was checked, now or before: only such an entry is for `Me.meet`."""
-        return self.reason == "duplicate" or (self.stored and self.reason != "not a member")
 
 
 class State:
@@ -117,7 +91,7 @@ class State:
         self.checkpoints = Checkpoints()
         self.evaluations: dict[tuple[bytes, bytes], tuple[int, Entry]] = {}
         self.candidate: Candidate | None = None
-        self.memo = Memo()
+        self.memo, self.wanted = Memo(), Wanted()
         self.ahead: dict[int, list[tuple[int, Entry]]] = {}
         self.strangers: dict[bytes, tuple[int, Entry]] = {}
         self.ignored: Counter[str] = Counter()
@@ -162,7 +136,14 @@ class State:
             return self._ignore(entry, "another swarm")
         if not is_member(self.roster, entry.author):
             return self._hold(position, entry)
-        if fault := self.chains.refusal(entry):
+        return self._judge(position, entry)
+
+    def _judge(self, position: int, entry: Entry) -> Applied:
+        """Take or ignore a member's entry."""
+        fault, wanted = self.chains.refusal(entry), entry in self.wanted
+        if fault == "duplicate" and wanted and lacks(self, entry):
+            return self._admit(position, entry, again=True)
+        if fault and not (wanted and fault == "over quota"):
             self.reread = self.reread or fault == "over quota"
             return self._ignore(entry, fault)
         if not self._verify(entry.author, entry.signed_bytes(), entry.signature):
@@ -198,13 +179,16 @@ class State:
         self.reread = self.reread or (new and not fits)
         return self._ignore(entry, "not a member", stored=new and fits)
 
-    def _admit(self, position: int, entry: Entry) -> Applied:
-        self.position = max(self.position, position)
-        self.chains.record(entry)
+    def _admit(self, position: int, entry: Entry, *, again: bool = False) -> Applied:
+        """Take up an entry; `again`: one that the ledger holds already."""
+        if not again:
+            self.position = max(self.position, position)
+            self.chains.record(entry)
         reason = self._take(position, entry)
         if reason:
             self.ignored[reason] += 1
-        return Applied(entry, reason, stored=True, blocks=tuple(self._advance(position)))
+        blocks = self._advance(position)
+        return Applied(entry, reason or ("duplicate" if again else ""), stored=not again, blocks=tuple(blocks))
 
     def _take(self, position: int, entry: Entry) -> str:
         """Hand an entry to the part that it belongs to; return why it has no effect, or nothing."""
@@ -214,7 +198,9 @@ class State:
             case Blob(content=content):
                 return self._chunk(position, entry.author, content)
             case (Update() | Statistics()) as payload:
-                found = self.rounds.add(entry, payload, position)
+                if wanted := entry in self.wanted:
+                    self.wanted.add(entry)
+                found = self.rounds.add(entry, payload, position, wanted=wanted)
                 return found if isinstance(found, str) else self._offer(found)
             case Patience(round=number):
                 return self.rounds.add_patience(entry, number, position) or self._patience(entry)
@@ -227,9 +213,12 @@ class State:
         match entry.payload:
             case Propose() as payload:
                 fault = self.founding.wrap(entry, payload, position) if payload.wraps else ""
-                return fault or self.proposals.propose(entry, payload, position) or self._approved(entry.digest)
+                wanted = entry in self.wanted
+                fault = fault or self.proposals.propose(entry, payload, position, wanted=wanted)
+                return fault or self._approved(entry.digest)
             case Approve(proposal=proposal):
-                return self.proposals.approve(entry, proposal, position) or self._approved(proposal)
+                fault = self.proposals.approve(entry, proposal, position, wanted=entry in self.wanted)
+                return fault or self._approved(proposal)
             case Wrap() as payload:
                 return self.founding.wrap(entry, payload, position)
             case Checkpoint() as payload:
@@ -245,7 +234,7 @@ class State:
         if height < self.height:
             return "past"
         if height == self.height:
-            return self.ballot.add(entry)
+            return self.ballot.add(entry, wanted=entry in self.wanted) or want(self, entry)
         if self._ahead_of[entry.author] >= AHEAD_PER_AUTHOR_MAX:
             self.reread = True
             return "ahead"
@@ -285,7 +274,7 @@ class State:
         return ""
 
     def _accept(self, position: int, entry: Entry, payload: Accept) -> str:
-        fault = self.founding.accept(entry, payload, position, self._founders)
+        fault = self.founding.accept(entry, payload, position, self._founders, wanted=entry in self.wanted)
         self._close()
         return fault
 
@@ -352,7 +341,7 @@ class State:
     def open(self) -> None:
         """Set up the open height from what is known of it already."""
         self.candidate = None
-        self.memo = Memo()
+        self.memo, self.wanted = Memo(), Wanted()
         self.ballot = Ballot(self.height, self.roster)
         for _, entry in self.ahead.pop(self.height, ()):
             self._ahead_of[entry.author] -= 1

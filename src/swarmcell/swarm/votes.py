@@ -61,15 +61,15 @@ class Ballot:
         self._cast: dict[tuple[bytes, str, int], int] = {}
         self._shown: dict[bytes, int] = {}
 
-    def add(self, entry: Entry) -> str:
-        """Count a vote; return why it does not count, or nothing."""
+    def add(self, entry: Entry, *, wanted: bool = False) -> str:
+        """Count a vote, beyond the limits if it is wanted; return why it does not count, or nothing."""
         vote = entry.payload
         if not isinstance(vote, Attest | Commit | Next):
             return "not a vote"
         if not is_member(self.roster, entry.author):
             return "not a member"
         cast = (entry.author, vote.KIND, vote.view)
-        if self._cast.get(cast, 0) >= VOTES_PER_VIEW_MAX:
+        if self._cast.get(cast, 0) >= VOTES_PER_VIEW_MAX and not wanted:
             return "too many votes"
         if fault := self._fault(vote) or self._show(entry.author, vote):
             return fault
@@ -83,6 +83,14 @@ class Ballot:
             case Next():
                 self._next(entry.author, vote)
         return ""
+
+    def claimed(self) -> set[tuple[int, bytes]]:
+        """Return the certificates (view, body) that nexts claim and this peer has not seen."""
+        return {(vote.certified - 1, body_digest(vote.content)) for _, vote in self._unproven}
+
+    def has_attest(self, author: bytes, vote: Attest) -> bool:
+        """Say whether this very attest was counted."""
+        return author in self.attests.get((vote.view, vote.body), ())
 
     def has_certificate(self, view: int, body: bytes) -> bool:
         """Say whether a quorum attested this body in this view."""
