@@ -1,6 +1,8 @@
 """Facts about the swarm file."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -111,3 +113,9 @@ def test_a_universe_file_becomes_its_digest(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text('[study]\nname = "x"\nmodality = "rna"\nuniverse = "universe.json"\n')
     assert swarm_file.load_config(path).study.universe_sha256 == universe.sha256
+
+
+def test_reading_a_swarm_file_loads_nothing_that_reads_cells():
+    code = "import sys, swarmcell.workflows.join, swarmcell.workflows.members; print('anndata' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", "whoever looks at a swarm would wait for it"

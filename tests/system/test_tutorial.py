@@ -5,12 +5,14 @@ One network namespace per hospital; hospital D reaches nothing but its own proxy
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
+import anndata as ad
 import hospital_network
 import pytest
 from nats_cluster import missing_binary
@@ -238,3 +240,21 @@ def test_status_shows_every_member_the_engine_and_who_is_waited_for(story):
     assert "3 of 3 replicas in step" in seen["engine"]["about"]
     assert seen["waits_for"]
     assert set(seen["waited_for"]) <= set(SITES)
+
+
+def test_nothing_that_is_logged_or_leaves_the_site_names_a_donor(story):
+    """What `preprocess` shows on the screen, and `run.json`, which stays, are the site's own."""
+    for name, hospital in story["hospitals"].items():
+        donors = {str(donor) for donor in ad.read_h5ad(hospital.folder / f"{name}.h5ad").obs["donor"]}
+        assert len(donors) >= 6
+        named = re.compile(rb"\b(" + b"|".join(donor.encode() for donor in sorted(donors)) + rb")(-\d+)?\b")
+        run = hospital.folder / "runs" / name
+        told = [run / "log.txt", run / "metrics.jsonl", run / "merged.json", run / "merged.safetensors"]
+        told += list(run.glob("ledger.sqlite*")) + list(hospital.folder.glob("engine/store/**/*.blk"))
+        told += [Path(output.name) for process, output in hospital.terminals if stays(process)]
+        assert len(told) >= 6
+        assert [path.name for path in told if named.search(path.read_bytes())] == []
+
+
+def stays(process):
+    return any(words in process.args[-1] for words in ("swarmcell train", "engine run"))

@@ -18,7 +18,6 @@ from swarmcell.config.base import FrozenModel, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
 from swarmcell.model.study import Study
 from swarmcell.node.identity import Card
-from swarmcell.privacy.secure_sum import SITES_MIN as SECURE_SITES_MIN
 from swarmcell.swarm import encoding
 from swarmcell.swarm.genesis import Genesis, Member, quorum
 
@@ -146,10 +145,12 @@ def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:
     ConfigError
         If no swarm can run by these rules: too few founders for `f`, a key twice, `min_updates` over the quorum.
     """
+    from swarmcell.privacy.secure_sum import SITES_MIN  # noqa: PLC0415 (as in `load_config`)
+
     founders = tuple(Founder.of(card) for card in cards)
-    if config.study.privacy.secure_aggregation and len(founders) < SECURE_SITES_MIN:
+    if config.study.privacy.secure_aggregation and len(founders) < SITES_MIN:
         msg = (
-            f"[study.privacy] secure_aggregation needs {SECURE_SITES_MIN} sites, got {len(founders)}: of two, each "
+            f"[study.privacy] secure_aggregation needs {SITES_MIN} sites, got {len(founders)}: of two, each "
             "knows the other's part from the sum. Add founders, or set it to false."
         )
         raise ConfigError(msg)
