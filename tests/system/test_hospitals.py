@@ -240,11 +240,20 @@ def test_a_run_alone_that_got_another_name_is_told_by_that_name_when_interrupted
     site = hospitals[2]
     (site.folder / "runs" / site.name).mkdir(parents=True)  # an earlier run has the name
     site.metrics = site.folder / "runs" / f"{site.name}-2" / "metrics.jsonl"
-    process = site.start("train", site.file, "--seed", 3, "--threads", 1)
+    rules = (ROOT / "configs" / "swarm-rna.toml").read_text().replace("../sample_data", str(ROOT / "sample_data"))
+    slow = (
+        'merge = "fedavg"\nrounds_max = 40\npatience_rounds = 40\nepochs_per_round = 3\n'  # an exact fit ends too soon
+    )
+    (site.folder / "slow.toml").write_text(
+        rules.replace('merge = "exact-sum"\n', slow).replace('merge = "exact-sum" ', slow)
+    )
+    process = site.start("train", site.file, "--config", "slow.toml", "--seed", 3, "--threads", 1)
     site.wait_for_round(2, process)
     process.send_signal(signal.SIGINT)
     _, told = said(process, 130)
     goes_on = told.splitlines()[-1].removeprefix("next: ")
-    assert goes_on == f"swarmcell train {site.file} --name {site.name}-2 --seed 3 --threads 1 --resume"
+    assert (
+        goes_on == f"swarmcell train {site.file} --name {site.name}-2 --config slow.toml --seed 3 --threads 1 --resume"
+    )
     site.run(*shlex.split(goes_on)[1:])
     assert (site.metrics.parent / "local.safetensors").exists()
