@@ -133,11 +133,12 @@ def learners(cells: Cells, of: np.ndarray, rule: FitRule, *, flipped: int = -1) 
     for site in sorted(set(of.tolist())):
         rows = train[of == site]
         y = len(types) - 1 - cells.y[rows] if site == flipped else cells.y[rows]
-        made.append(Learner(study, _site(cells.X[rows], y), threads=1))
+        made.append(Learner(study, one_site(cells.X[rows], y), threads=1))
     return made
 
 
-def _site(X: sparse.csr_matrix, y: np.ndarray) -> TrainingCells:
+def one_site(X: sparse.csr_matrix, y: np.ndarray) -> TrainingCells:
+    """Return cells as one site's, all for training."""
     return TrainingCells(
         X=X,
         feature_ids=tuple(f"g{i}" for i in range(X.shape[1])),

@@ -143,6 +143,14 @@ def test_a_sum_over_the_bound_is_refused_at_the_site():
         exact_fit.published(zero, examples, exact_fit.by_class(examples))
 
 
+def test_a_trial_that_went_too_far_is_published_as_the_largest_loss():
+    rows = np.arange(N_CELLS)
+    scaling = Scaling(np.zeros(X.shape[1]), np.ones(X.shape[1]))
+    examples = Examples(X=X, y=Y, train=rows, validation=rows[:0], scaling=scaling, class_weights=np.ones(N_TYPES))
+    far = {"bias": np.zeros(N_TYPES), "weight": np.outer(np.arange(N_TYPES), np.full(X.shape[1], 2000.0))}
+    assert exact_fit.published(far, examples, exact_fit.by_class(examples))["loss"].tolist() == [SUM_LAST]
+
+
 def test_a_hostile_sum_is_left_out_by_the_rule_and_its_site_unpinned():
     learners = split(X, Y, [i % 2 for i in range(N_CELLS)])
     first = learners["site-0"]

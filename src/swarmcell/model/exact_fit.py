@@ -18,6 +18,7 @@ from swarmcell.model.fixed import EXACT_BITS, Floats, to_int64
 from swarmcell.model.local_fit import Examples
 from swarmcell.model.stages import class_weights
 
+LOSS_MAX = float(SUM_LAST >> EXACT_BITS)
 _CHUNK_ROWS = 4096
 
 
@@ -47,7 +48,8 @@ def published(
         If a sum is not finite or over the bound (a cell's scaled value is absurd).
     """
     found = sums(parameters, examples, swarm_by_class, threads=threads)
-    parts = {"bias": found.bias, "loss": np.array([found.loss]), "weight": found.weight}
+    loss = min(found.loss, LOSS_MAX)  # a trial that went too far is refused by the merge, not by this site
+    parts = {"bias": found.bias, "loss": np.array([loss]), "weight": found.weight}
     return {name: to_int64(a, EXACT_BITS, what=f"the sum {name!r}", last=SUM_LAST) for name, a in parts.items()}
 
 
