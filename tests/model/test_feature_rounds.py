@@ -15,6 +15,8 @@ from swarmcell.model.stages import check_study
 from swarmcell.model.state import from_bytes, to_bytes
 from swarmcell.model.study import FeatureRule
 from swarmcell.model.training_cells import gather
+from swarmcell.privacy import secure_state
+from swarmcell.privacy.secure_sum import SecureSum
 
 SITES = ("site-a", "site-b", "site-c")
 GENES, N_TOP = 80, 20
@@ -75,6 +77,21 @@ def test_three_sites_choose_the_genes_of_scanpy_on_their_pooled_training_cells(l
     assert second.arrays["panel"].tolist() == scanpys(trained_on(sites), flavor="seurat_v3")
     assert second.results["features"].rounds == 2
     assert second.group("genes") == {}
+
+
+def test_sums_that_stay_secret_choose_the_same_genes(lab, sites, by_counts):
+    study = lab.study(features=by_counts)
+    names = ("0a", "0b", "0c")
+    tasks = {
+        name: SecureSum(learner(study, site), n_cells=100, n_donors=5, me=name, secret=name.encode() * 16, f=0)
+        for name, site in zip(names, sites, strict=True)
+    }
+    raw = tasks["0a"].start()
+    while (inner := from_bytes(secure_state.from_bytes(raw).inner)).stage == "features":
+        said = [replace(task.contribute(raw, lab.stop), author=name) for name, task in tasks.items()]
+        raw = tasks["0a"].merge(raw, said).state
+    assert inner.arrays["panel"].tolist() == scanpys(trained_on(sites), flavor="seurat_v3")
+    assert (inner.results["features"].rounds, inner.results["features"].sites) == (2, 3)
 
 
 def test_any_grouping_of_the_sites_into_files_gives_the_same_bytes(lab, sites, by_counts):
