@@ -33,7 +33,7 @@ _ROWS_LOOKED_AT = 256  # rows by which the threshold of `_top_sums` is set; chos
 _STRICT = {"extra": "forbid"}
 _GENES = {
     "mito": re.compile(r"^MT[-.]", re.I),
-    "ribo": re.compile(r"^RP[SL]\d", re.I),
+    "ribo": re.compile(r"^RP[SL]", re.I),
     "hb": re.compile(r"^HB([ABDEGMQZ]\d?$|[AB]-)", re.I),
 }
 

@@ -1,7 +1,7 @@
 """AnnData on disk, .h5ad since anndata 0.5 and zarr, read without loading its matrices.
 
 Rules: counts are looked for in `layers["counts"]`, `raw` and `X`, in that order, and the first that holds integers
-is taken; which one it was is noted. CSR and dense matrices are read as a stream; CSC is turned in memory.
+is taken; which one it was is noted. CSR and dense matrices are read as a stream; CSC is turned (`turned`).
 """
 
 import warnings
@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from swarmcell.cells import hdf5
+from swarmcell.cells import chunks, hdf5
+from swarmcell.cells.readers import turned
 from swarmcell.cells.readers.source import (
     BLOCK_ROWS,
     BLOCK_VALUES,
@@ -29,6 +30,7 @@ from swarmcell.cells.readers.source import (
     ReadOptions,
     compressed_blocks,
     refuse_empty,
+    row_ranges,
 )
 from swarmcell.errors import CellsError, InputError, SwarmcellError
 
@@ -173,7 +175,9 @@ def _notes(path: Path, matrix: _Matrix, options: ReadOptions) -> tuple[str, ...]
     what = "log-normalised values" if options.kind == "lognorm" else "counts"
     notes = [f"{path.name}: {what} taken from {matrix.slot}."]
     if matrix.layout == "csc":
-        notes.append(f"{path.name}: {matrix.slot} is stored by columns (CSC) and was turned in memory.")
+        notes.append(
+            f"{path.name}: {matrix.slot} is stored by columns (CSC) and was turned, through a temporary file if large."
+        )
     return tuple(notes)
 
 
@@ -193,15 +197,26 @@ def _matrix_blocks(stored: Any, matrix: _Matrix) -> Iterator[Block]:  # noqa: AN
         indptr = np.asarray(stored["indptr"][:]).astype(np.int64)
         yield from compressed_blocks(stored, indptr, n_features)
     elif matrix.layout == "csc":
-        values, indices, indptr = (np.asarray(stored[name][:]) for name in ("data", "indices", "indptr"))
-        turned = sparse.csc_matrix((values, indices, indptr), shape=matrix.shape).tocsr()
-        for start in range(0, n_obs, BLOCK_ROWS):
-            yield turned[start : start + BLOCK_ROWS]
+        yield from turned.by_rows(_csc_parts(stored, n_obs), n_obs, n_features)
     else:
         n_rows = max(1, min(BLOCK_ROWS, 2 * BLOCK_VALUES // n_features))
         for start in range(0, n_obs, n_rows):
             values = np.asarray(stored[start : start + n_rows])
             yield sparse.csr_matrix(values.reshape(-1, n_features))
+
+
+def _csc_parts(stored: Any, n_obs: int) -> Iterator[turned.Part]:  # noqa: ANN401
+    """Yield ranges of columns; a column that is longer than a range is one."""
+    indptr = np.asarray(stored["indptr"][:]).astype(np.int64)
+    values, rows = chunks.opened(stored["data"]), chunks.opened(stored["indices"])
+    for start, stop in row_ranges(indptr):
+        low, high = int(indptr[start]), int(indptr[stop])
+        found = np.asarray(rows[low:high])
+        if found.size and (int(found.max()) >= n_obs or int(found.min()) < 0):
+            msg = f"a row index of {int(found.max())} among {n_obs} cells"
+            raise ValueError(msg)
+        columns = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
+        yield found, columns, np.asarray(values[low:high])
 
 
 def _frame(store: Store, name: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from swarmcell.cells.readers import turned
 from swarmcell.cells.readers.source import (
     BLOCK_ROWS,
     BLOCK_VALUES,
@@ -95,7 +96,7 @@ def open_table(path: Path, options: ReadOptions) -> CountSource:
     refuse_empty(len(rows), len(columns), path)
     cells_in = _orientation(rows, columns, path) if options.cells_in == "auto" else options.cells_in
     cells, features = (rows, columns) if cells_in == "rows" else (columns, rows)
-    read = partial(_blocks, path, separator, cells_in, len(columns))
+    read = partial(_blocks, path, separator, cells_in, len(columns), len(features))
     obs = pd.DataFrame(index=pd.Index(cells, dtype=object))
     notes = (f"{path.name}: read as a table with its cells in {cells_in}.",)
     return CountSource(path, path.suffixes[0].lstrip("."), obs, features, features, read, options.kind, notes)
@@ -166,15 +167,21 @@ def _frames(path: Path, separator: str, n_rows: int, **options: Any) -> Iterator
             raise truncated(path, error) from error
 
 
-def _blocks(path: Path, separator: str, cells_in: str, n_columns: int) -> Iterator[Block]:
+def _blocks(path: Path, separator: str, cells_in: str, n_columns: int, n_features: int) -> Iterator[Block]:
     n_rows = max(1, min(BLOCK_ROWS, BLOCK_VALUES // n_columns))
     parts = (_numbers(frame, path) for frame in _frames(path, separator, n_rows))
     if cells_in == "rows":
         yield from parts
-        return
-    turned = sparse.vstack(list(parts), format="csr").T.tocsr()
-    for start in range(0, turned.shape[0], BLOCK_ROWS):
-        yield turned[start : start + BLOCK_ROWS]
+    else:
+        yield from turned.by_rows(_genes(parts), n_columns, n_features)
+
+
+def _genes(parts: Iterator[Block]) -> Iterator[turned.Part]:
+    start = 0
+    for part in parts:
+        found = part.tocoo()
+        yield found.col, found.row + start, found.data
+        start += part.shape[0]
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> Block:

@@ -1,7 +1,7 @@
 """10x Genomics folders: a Matrix Market file with barcodes and genes (v2) or features (v3) beside it, gzipped or not.
 
 Rules: rows of the file are features, columns are cells. Cell Ranger writes the cells in order, so they are read as a
-stream; a file in another order is read whole (and the summary says so).
+stream; a file in another order is turned, by way of a temporary file if it is large.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from swarmcell.cells.readers import turned
 from swarmcell.cells.readers.source import BLOCK_VALUES, Block, CountSource, Names, ReadOptions, refuse_empty
 from swarmcell.cells.readers.text import TEXT_ERRORS, open_bytes, read_lines, truncated
 from swarmcell.errors import CellsError, InputError
@@ -151,16 +152,17 @@ def _blocks(path: Path, header: _Header, kept: npt.NDArray[np.intp]) -> Iterator
         held = np.concatenate([held, part])
         cells = held[:, 1]
         if (cells[1:] < cells[:-1]).any():
-            yield from _whole(path, header, to_kept, first)
+            if first:
+                msg = f"{path}: its cells are in order up to cell {first}, and then are not. Export it again."
+                raise InputError(msg)
+            yield from turned.by_rows(_unordered(path, header, to_kept), header.n_obs, int(to_kept.max()) + 1)
             return
         last = int(cells[-1]) - 1
         if last > first:
             cut = int(np.searchsorted(cells, last + 1))
             yield _block(held[:cut], first, last, to_kept)
             first, held = last, held[cut:]
-    if n_read != header.n_values:
-        msg = f"{path}: holds {n_read} values, but states {header.n_values}. It is truncated: copy it again."
-        raise InputError(msg)
+    _refuse_short(n_read, header, path)
     yield _block(held, first, header.n_obs, to_kept)
 
 
@@ -195,7 +197,17 @@ def _block(part: npt.NDArray[np.float64], first: int, last: int, to_kept: npt.ND
     return sparse.csr_matrix((part[kept, 2], (rows, columns[kept])), shape=shape)
 
 
-def _whole(path: Path, header: _Header, to_kept: npt.NDArray[np.int64], first: int) -> Iterator[Block]:
-    part = np.concatenate(list(_parts(path, header)))
-    part = part[part[:, 1] > first]
-    yield _block(part[np.argsort(part[:, 1], kind="stable")], first, header.n_obs, to_kept)
+def _unordered(path: Path, header: _Header, to_kept: npt.NDArray[np.int64]) -> Iterator[turned.Part]:
+    n_read = 0
+    for part in _parts(path, header):
+        n_read += len(part)
+        columns = to_kept[part[:, 0].astype(np.int64) - 1]
+        kept = columns >= 0
+        yield part[kept, 1].astype(np.int64) - 1, columns[kept], part[kept, 2]
+    _refuse_short(n_read, header, path)
+
+
+def _refuse_short(n_read: int, header: _Header, path: Path) -> None:
+    if n_read != header.n_values:
+        msg = f"{path}: holds {n_read} values, but states {header.n_values}. It is truncated: copy it again."
+        raise InputError(msg)
