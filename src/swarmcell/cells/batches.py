@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from swarmcell.cells.bags import Bags
 from swarmcell.cells.stored import StoredRows
 
 Codes = npt.NDArray[np.int64]
-Matrix: TypeAlias = Any  # dense float32, a scipy CSR matrix or StoredRows; scipy's stubs cannot say all
+Matrix: TypeAlias = Any  # dense float32, scipy CSR, StoredRows or Bags; scipy's stubs cannot say all
 
 UNLABELLED = -1
 
@@ -35,9 +36,9 @@ def columns(X: Matrix, chosen: Codes) -> Matrix:
     return X.take_columns(chosen) if isinstance(X, StoredRows) else X[:, chosen]
 
 
-def dense(X: Matrix, rows: Codes) -> npt.NDArray[np.float32]:
-    """Return the rows of X as a dense float32 array."""
-    return filled(X[rows])
+def dense(X: Matrix, rows: Codes) -> Any:  # noqa: ANN401 (a float32 array; of bags, bags)
+    """Return the rows of X as a dense float32 array; bags stay bags, whose cells are filled one bag at a time."""
+    return X[rows] if isinstance(X, Bags) else filled(X[rows])
 
 
 def filled(X: Matrix) -> npt.NDArray[np.float32]:
@@ -52,9 +53,9 @@ def is_sparse(X: Matrix) -> bool:
 
 @dataclass(frozen=True)
 class Batch:
-    """`X` has shape `(n_rows, n_features)`, dense; `rows` are its rows in the whole."""
+    """`X` has shape `(n_rows, n_features)`, dense (or is bags of cells); `rows` are its rows in the whole."""
 
-    X: npt.NDArray[np.float32]
+    X: Any
     rows: Codes
 
 
@@ -79,6 +80,8 @@ def batches(X: Matrix, rows: Codes, *, n_rows: int, rng: np.random.Generator) ->
         yield from _from_disk(X, rows, n_rows, rng)
         return
     order = rng.permutation(rows)
+    if isinstance(X, Bags):
+        X = X.thinned(rng)
     for start in range(0, len(order), n_rows):
         chosen = order[start : start + n_rows]
         yield Batch(dense(X, chosen), chosen)

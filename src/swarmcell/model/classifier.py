@@ -1,4 +1,4 @@
-"""The two classifiers, as named arrays: a linear softmax and a LayerNorm perceptron with one hidden layer.
+"""The classifiers, as named arrays: a linear softmax, a LayerNorm perceptron, and those of bags (`bag_models`).
 
 Rules: scaling is the first layer, so inputs are unscaled cells (or sample features), dense or CSR; a CSR matrix is
 never densified. `logits` is for prediction and validation at one site (float64, BLAS allowed); merges never call it.
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Matrix
+from swarmcell.model import bag_models
 from swarmcell.model.fixed import PARAMETER_BITS, STATISTICS_BITS, Floats, parameter_bits, to_float
 from swarmcell.model.study import FitRule
 
@@ -45,6 +47,8 @@ def shapes(rule: FitRule, n_features: int, n_classes: int) -> dict[str, tuple[in
     """Return the shape of each parameter array of the classifier that `rule` names."""
     if rule.model == "linear":
         return {"bias": (n_classes,), "weight": (n_classes, n_features)}
+    if rule.model in bag_models.MODELS:
+        return bag_models.shapes(rule.model, rule.hidden, n_features, n_classes)
     return {
         "bias": (n_classes,),
         "hidden_bias": (rule.hidden,),
@@ -58,7 +62,7 @@ def shapes(rule: FitRule, n_features: int, n_classes: int) -> dict[str, tuple[in
 def initial(rule: FitRule, n_features: int, n_classes: int, *, seed: int) -> dict[str, npt.NDArray[Any]]:
     """Return the parameters before the first round, in fixed point, the same bits on every machine.
 
-    Linear models start at zero; the perceptron's weights are He-uniform integers of a SHAKE-256 stream of `seed`.
+    Linear models start at zero; all other weights are He-uniform integers of a SHAKE-256 stream of `seed`.
 
     References
     ----------
@@ -69,7 +73,7 @@ def initial(rule: FitRule, n_features: int, n_classes: int, *, seed: int) -> dic
         arrays[name] = np.zeros(shape, np.int32)
         if name == "norm_weight":
             arrays[name] += np.int32(1 << PARAMETER_BITS)
-        elif rule.model == "mlp" and len(shape) == 2:
+        elif rule.model != "linear" and len(shape) == 2:
             arrays[name] = _he_uniform(shape, f"swarmcell/initial/{seed}/{name}")
     return arrays
 
@@ -98,8 +102,10 @@ def logits(parameters: Mapping[str, Floats], X: Matrix, scaling: Scaling) -> Flo
     parameters
         float64 arrays as `shapes` names them.
     X
-        Shape `(n_rows, n_features)`, unscaled.
+        Shape `(n_rows, n_features)`, unscaled; for a classifier of samples by their cells, `Bags`.
     """
+    if isinstance(X, Bags):
+        return bag_models.outputs(parameters, X, folded_embedding(parameters, scaling))
     if "hidden_weight" not in parameters:
         return _affine(X, parameters["weight"], parameters["bias"], scaling)
     hidden = _affine(X, parameters["hidden_weight"], parameters["hidden_bias"], scaling)
@@ -107,6 +113,12 @@ def logits(parameters: Mapping[str, Floats], X: Matrix, scaling: Scaling) -> Flo
     spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + NORM_EPSILON)
     normed = centred / spread * parameters["norm_weight"] + parameters["norm_bias"]
     return np.asarray(np.maximum(normed, 0.0) @ parameters["weight"].T + parameters["bias"])
+
+
+def folded_embedding(parameters: Mapping[str, Floats], scaling: Scaling) -> tuple[Floats, Floats]:
+    """Return weight and bias of the embedding of cells with the scaling folded in."""
+    folded = parameters["embed_weight"] / scaling.scale
+    return folded, parameters["embed_bias"] - folded @ scaling.mean
 
 
 def _affine(X: Matrix, weight: Floats, bias: Floats, scaling: Scaling) -> Floats:

@@ -18,7 +18,7 @@ from swarmcell.model import sample_features, variable_genes
 from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add, n_sites
 from swarmcell.model.encoding import Array
 from swarmcell.model.moments import mean_and_scale, sums, variance_numerator, widen
-from swarmcell.model.stages import PATIENT, end_stage, fail, n_inputs, start_fit
+from swarmcell.model.stages import end_stage, fail, n_sample_features, start_fit
 from swarmcell.model.state import MergedState, StageResult
 from swarmcell.model.study import FeatureRule, Study
 from swarmcell.model.training_cells import TrainingCells
@@ -192,7 +192,7 @@ def sample_statistics(features: Array, condition: Array, n_conditions: int) -> d
 
 def sample_slots(state: MergedState, study: Study) -> dict[str, Slot]:
     """Return what a site's sums over samples must look like."""
-    n, n_conditions = n_inputs(state, study, PATIENT), len(study.conditions)
+    n, n_conditions = n_sample_features(state, study), len(study.conditions)
     return {
         "n": Slot(bits=64, shape=(1,), last=COUNT_MAX, signed=False),
         "x": Slot(bits=64, shape=(n,), last=SUM_MAX),

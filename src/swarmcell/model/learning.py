@@ -12,9 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from swarmcell.cells.batches import columns
+from swarmcell.cells.bags import Bags
+from swarmcell.cells.batches import Matrix, columns
 from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
 from swarmcell.model import (
+    bag_models,
     calibration_rounds,
     exact_fit,
     feature_rounds,
@@ -202,13 +204,17 @@ class Learner:
         )
 
     def _sample_examples(self, state: MergedState) -> Examples:
-        cells = self._own
+        cells, first = self._own, "patient."
+        X: Matrix = self._sample_rows(state)
+        if self.study.patient.model in bag_models.MODELS:
+            on_panel = columns(cells.X, state.arrays["panel"].astype(np.int64))
+            X, first = Bags.of(on_panel, cells.sample, cells.n_samples), ""
         return Examples(
-            X=self._sample_rows(state),
+            X=X,
             y=cells.sample_condition,
             train=labelled(cells.sample_condition, ~cells.sample_validation),
             validation=labelled(cells.sample_condition, cells.sample_validation),
-            scaling=Scaling.from_fixed(state.arrays["patient.mean"], state.arrays["patient.scale"]),
+            scaling=Scaling.from_fixed(state.arrays[first + "mean"], state.arrays[first + "scale"]),
             class_weights=class_weights(counts(state, PATIENT)),
         )
 

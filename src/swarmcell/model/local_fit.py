@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from swarmcell.cells.batches import Codes, Matrix, batches, dense
+from swarmcell.cells.bags import Bags
+from swarmcell.cells.batches import Codes, Matrix, batches, dense, filled
 from swarmcell.errors import UsageError
+from swarmcell.model import bag_models
 from swarmcell.model.classifier import NORM_EPSILON, Scaling, log_softmax, logits
 from swarmcell.model.fixed import STATISTICS_BITS, Floats
 from swarmcell.model.state import Score
@@ -105,7 +107,7 @@ def fit(
             if stop.is_set():
                 return None
             y = torch.from_numpy(examples.y[batch.rows]).to(place)
-            outputs = _forward(parameters, torch.from_numpy(batch.X).to(place), layer)
+            outputs = _outputs(parameters, batch.X, layer)
             losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
             loss = losses.mean() + rule.l2 / 2 * _squares(parameters)
             if rule.merge == "fedprox":
@@ -130,7 +132,7 @@ def gradient(at: Mapping[str, Floats], examples: Examples, rule: FitRule, *, dev
     for start in range(0, len(examples.train), _CHUNK_ROWS):
         rows = examples.train[start : start + _CHUNK_ROWS]
         y = torch.from_numpy(examples.y[rows]).to(place)
-        outputs = _forward(parameters, torch.from_numpy(dense(examples.X, rows)).to(place), layer)
+        outputs = _outputs(parameters, dense(examples.X, rows), layer)
         losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
         share = len(rows) / len(examples.train)
         found = torch.autograd.grad(losses.mean() + rule.l2 / 2 * _squares(parameters), list(parameters.values()))
@@ -150,7 +152,8 @@ def _optimiser(parameters: "list[torch.Tensor]", rule: FitRule) -> "torch.optim.
 def _squares(parameters: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
     import torch  # noqa: PLC0415
 
-    return torch.stack([parameters[n].square().sum() for n in ("hidden_weight", "weight") if n in parameters]).sum()
+    weights = [p for name, p in parameters.items() if name.endswith("weight") and name != "norm_weight"]
+    return torch.stack([p.square().sum() for p in weights]).sum()
 
 
 def _left_by_backward(parameter: "torch.Tensor") -> "torch.Tensor":
@@ -162,17 +165,41 @@ def _left_by_backward(parameter: "torch.Tensor") -> "torch.Tensor":
 
 
 class _First:
-    """The scaling folded into the first layer's weights: no scaled copy of a batch is made."""
+    """The scaling folded into the first layer's weights: no scaled copy of a batch is made.
+
+    On a GPU that has it, a layer before LayerNorm is computed in bfloat16, of scaled values: they need few digits.
+    """
 
     def __init__(self, scaling: Scaling, place: "torch.device") -> None:
         import torch  # noqa: PLC0415
 
+        self.place = place
         self.mean = torch.tensor(scaling.mean, dtype=torch.float32, device=place)
         self.inverse = torch.tensor(1 / scaling.scale, dtype=torch.float32, device=place)
+        self.in_half = place.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def __call__(self, X: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor") -> "torch.Tensor":
         folded = weight * self.inverse
         return X @ folded.T + (bias - folded @ self.mean)
+
+    def hidden(self, X: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor") -> "torch.Tensor":
+        """Return a layer that LayerNorm follows."""
+        import torch  # noqa: PLC0415
+
+        if not self.in_half:
+            return self(X, weight, bias)
+        scaled = ((X - self.mean) * self.inverse).to(torch.bfloat16)
+        return (scaled @ weight.to(torch.bfloat16).T).float() + bias
+
+
+def _outputs(parameters: Mapping[str, "torch.Tensor"], X: Matrix, layer: _First) -> "torch.Tensor":
+    import torch  # noqa: PLC0415
+
+    if not isinstance(X, Bags):
+        return _forward(parameters, torch.from_numpy(X).to(layer.place), layer)
+    weight, bias = parameters["embed_weight"], parameters["embed_bias"]
+    bags = (torch.from_numpy(filled(bag)).to(layer.place) for bag in X)
+    return torch.stack([bag_models.forward(parameters, layer.hidden(bag, weight, bias)) for bag in bags])
 
 
 def _forward(parameters: Mapping[str, "torch.Tensor"], X: "torch.Tensor", layer: _First) -> "torch.Tensor":
@@ -180,7 +207,7 @@ def _forward(parameters: Mapping[str, "torch.Tensor"], X: "torch.Tensor", layer:
 
     if "hidden_weight" not in parameters:
         return layer(X, parameters["weight"], parameters["bias"])
-    hidden = layer(X, parameters["hidden_weight"], parameters["hidden_bias"])
+    hidden = layer.hidden(X, parameters["hidden_weight"], parameters["hidden_bias"])
     width = (hidden.shape[1],)
     norm = torch.nn.functional.layer_norm(
         hidden, width, parameters["norm_weight"], parameters["norm_bias"], NORM_EPSILON

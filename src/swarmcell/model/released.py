@@ -19,12 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 from scipy import sparse
 
+from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Matrix, columns, is_sparse
 from swarmcell.cells.panel import COVERAGE_MIN
 from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
 from swarmcell.files import writing
-from swarmcell.model import baselines, calibration_rounds, sample_features
-from swarmcell.model.classifier import Scaling, logits, softmax, to_floats
+from swarmcell.model import bag_models, baselines, calibration_rounds, sample_features
+from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Novelty
 from swarmcell.model.stages import parameters_of
@@ -168,10 +169,32 @@ class TrainedModel:
             If `adata` has fewer than 80 % of the panel's features.
         """
         self._require("patient", "conditions")
-        names, rows = self.sample_features(adata)
-        scaling = Scaling.from_fixed(self.state.arrays["patient.mean"], self.state.arrays["patient.scale"])
-        outputs = self.calibration("patient").apply(logits(self._parameters("patient"), rows, scaling))
-        return names, softmax(outputs)
+        parameters = self._parameters("patient")
+        if bag_models.is_of_bags(parameters):
+            names, codes = _samples(adata)
+            bags = Bags.of(self._on_panel(adata), codes, len(names))
+            outputs = logits(
+                parameters, bags, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
+            )
+        else:
+            names, rows = self.sample_features(adata)
+            arrays = self.state.arrays
+            outputs = logits(parameters, rows, Scaling.from_fixed(arrays["patient.mean"], arrays["patient.scale"]))
+        return names, softmax(self.calibration("patient").apply(outputs))
+
+    def cell_contributions(self, X: Matrix, direction: Floats) -> Floats:
+        """Return what each cell of one sample adds to `outputs @ direction`; for a patient task that reads cells.
+
+        Parameters
+        ----------
+        X
+            The sample's cells on the panel; the mean over them is the sample's answer, before calibration.
+        direction
+            Weight of each condition, shape `(n_conditions,)`.
+        """
+        scaling = Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
+        parameters = self._parameters("patient")
+        return bag_models.contributions(parameters, X, folded_embedding(parameters, scaling), direction)
 
     def sample_features(self, adata: "AnnData") -> tuple[list[str], Floats]:
         """Return sample names (sorted) and their unscaled features, shape `(n_samples, n_features)`.
@@ -181,12 +204,8 @@ class TrainedModel:
         CellsError, PanelError
             As for `predict_samples`.
         """
-        if "sample" not in adata.obs:
-            msg = "obs['sample'] is missing: which specimen each cell is from. Prepare the file again."
-            raise CellsError(msg)
-        names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
-        rows = sample_rows(self, self._on_panel(adata), codes.astype(np.int64), len(names))
-        return [str(n) for n in names], rows
+        names, codes = _samples(adata)
+        return names, sample_rows(self, self._on_panel(adata), codes, len(names))
 
     def cell_logits(self, X: Matrix) -> Floats:
         """Return the cell task's outputs for cells that are already on the panel."""
@@ -205,6 +224,14 @@ class TrainedModel:
 
     def _on_panel(self, adata: "AnnData") -> Matrix:
         return on_panel(adata, self.panel_ids)
+
+
+def _samples(adata: "AnnData") -> tuple[list[str], npt.NDArray[np.int64]]:
+    if "sample" not in adata.obs:
+        msg = "obs['sample'] is missing: which specimen each cell is from. Prepare the file again."
+        raise CellsError(msg)
+    names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
+    return [str(name) for name in names], codes.astype(np.int64)
 
 
 def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from swarmcell.errors import ConfigError
-from swarmcell.model import sample_features
+from swarmcell.model import bag_models, sample_features
 from swarmcell.model.classifier import initial
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, to_exact
@@ -79,6 +79,9 @@ def check_numbers(study: Study) -> None:
         _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=1e-12, l2=0)
         _check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, hostile=0)
         _check_exact(f"[study.{stage}]", rule)
+    if study.cell.model in bag_models.MODELS:
+        msg = f'[study.cell] model = "{study.cell.model}" reads samples, not cells. It is for [study.patient].'
+        raise ConfigError(msg)
     check_secure(study)
 
 
@@ -142,11 +145,15 @@ def counts(state: MergedState, stage: str) -> Array:
 
 
 def n_inputs(state: MergedState, study: Study, stage: str) -> int:
-    """Return the number of features that a stage's classifier reads."""
-    n_panel = len(state.arrays["panel"])
-    if stage == CELL:
-        return n_panel
-    return sum(block.width for block in sample_features.blocks(study, [""] * n_panel))
+    """Return the number of features that a stage's classifier reads: of a cell, or of a sample."""
+    if stage == CELL or study.patient.model in bag_models.MODELS:
+        return len(state.arrays["panel"])
+    return n_sample_features(state, study)
+
+
+def n_sample_features(state: MergedState, study: Study) -> int:
+    """Return the number of features of a sample (`sample_features`)."""
+    return sum(block.width for block in sample_features.blocks(study, [""] * len(state.arrays["panel"])))
 
 
 def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Mapping[str, Array]) -> MergedState:
@@ -199,7 +206,7 @@ def start_fit(state: MergedState, study: Study) -> MergedState:
     """Return the state with a stage's initial parameters."""
     rule = rule_of(study, state.stage)
     n_classes = len(labels(study, state.stage))
-    seed = study.seed if rule.model == "mlp" else 0
+    seed = study.seed if rule.model != "linear" else 0
     start = initial(rule, n_inputs(state, study, state.stage), n_classes, seed=seed)
     if rule.merge == EXACT:
         start = {name: to_exact(array) for name, array in start.items()}

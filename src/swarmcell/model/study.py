@@ -63,8 +63,10 @@ class FitRule:
 
     __pydantic_config__ = _STRICT
 
-    model: Literal["linear", "mlp"] = "linear"
-    hidden: int = 64  # units of the hidden layer of `mlp`; chosen
+    model: Literal["linear", "mlp", "attention", "top_k"] = (
+        "linear"  # the last two: patients, by their cells themselves
+    )
+    hidden: int = 64  # units of the hidden layer, of all but `linear`; chosen
     merge: MergeName = EXACT
     epochs_per_round: int = 1
     batch_rows: int = 256

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from swarmcell.errors import ConfigError, ModelError, PanelError
+from swarmcell.model import bag_models
 from swarmcell.model.classifier import shapes
 from swarmcell.model.encoding import Array
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.stages import CELL, PATIENT, labels, parameters_of, rule_of
 from swarmcell.model.study import Study
 
-_OF_CLASSES = ("bias", "weight")  # rows of these are classes, in every classifier
+_OF_CLASSES = ("bias", "weight", "instance_bias", "instance_weight")  # rows of these are classes, in every classifier
 
 
 def check_start(study: Study, start: TrainedModel | None) -> None:
@@ -80,12 +81,12 @@ def _parameters(start: TrainedModel, study: Study, stage: str) -> dict[str, Arra
     known, wanted = labels(start.study, stage), labels(study, stage)
     found = parameters_of(start.state, stage)
     arrays = {name: _by_name(a, known, wanted) if name in _OF_CLASSES else a for name, a in found.items()}
-    if stage == PATIENT:
+    rule, of_bags = rule_of(study, stage), bag_models.is_of_bags(found)
+    if stage == PATIENT and not of_bags:
         if labels(start.study, CELL) != labels(study, CELL):
             return {}  # proportions and pseudobulk by type are other features then: the stage starts anew
         arrays |= {name: start.state.arrays[f"{PATIENT}.{name}"] for name in ("mean", "scale")}
-    n_features = len(start.panel_ids) if stage == CELL else len(arrays["mean"])
-    rule = rule_of(study, stage)
+    n_features = len(start.panel_ids) if stage == CELL or of_bags else len(arrays["mean"])
     expected = shapes(rule, n_features, len(wanted))
     got = {name: a.shape for name, a in arrays.items() if name not in ("mean", "scale")}
     if got != expected:

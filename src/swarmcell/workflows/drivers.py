@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from swarmcell.cells.batches import Matrix
 from swarmcell.metrics.patient import positive_condition
-from swarmcell.model import attribution, sample_features
+from swarmcell.model import attribution, bag_models, sample_features
 from swarmcell.model.classifier import Scaling, to_floats
 from swarmcell.model.released import TrainedModel, sample_rows
 from swarmcell.model.stages import parameters_of
@@ -61,7 +61,12 @@ def _strongest(weights: Floats, names: tuple[str, ...]) -> tuple[Driver, ...]:
 
 
 def patient_drivers(model: TrainedModel, names: tuple[str, ...]) -> Drivers | None:
-    """Return the sample features that speak most for the positive condition; `None` without a reading."""
+    """Return the sample features that speak most for the positive condition; `None` without a reading.
+
+    A classifier that reads the cells themselves has no sample features: the list is empty.
+    """
+    if bag_models.is_of_bags(parameters_of(model.state, "patient")):
+        return Drivers(name=model.conditions[positive_condition(model.conditions)], drivers=())
     reading = _patient_reading(model)
     if reading is None:
         return None
@@ -90,6 +95,9 @@ def contributions(model: TrainedModel, X: Matrix) -> Floats | None:
     -------
     Shape `(n_cells,)`, their mean being the sample's; `None` for a classifier without a reading.
     """
+    if bag_models.is_of_bags(parameters_of(model.state, "patient")):
+        direction = attribution.against_rest(positive_condition(model.conditions), len(model.conditions))
+        return model.cell_contributions(X, direction)
     reading = _patient_reading(model)
     if reading is None:
         return None
