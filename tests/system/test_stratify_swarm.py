@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 
 from swarmcell.cells import schema
 from swarmcell.config import swarm_file
+from swarmcell.errors import CellsError, ModelError, PanelError, SwarmcellError, UsageError
 from swarmcell.model.strata import released
 from swarmcell.model.study import Floors, StrataRule, Study
 from swarmcell.node import identity
-from swarmcell.workflows.stratify import Options, stratify_alone
+from swarmcell.workflows.join import take_seat
+from swarmcell.workflows.stratify import Options, stratify_alone, stratify_in_swarm
 
 SITES = ("site-a", "site-b", "site-c")
 RULE = StrataRule(k_max=3, resamples=10, nulls=39, permutations=199)
@@ -94,6 +97,35 @@ def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(sw
     assert found.state.k == pooled.strata.state.k
     for name in ("vectors", "judged", "within_null"):
         np.testing.assert_array_equal(found.state.arrays[name], pooled.strata.state.arrays[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "says"),
+    [
+        ({"floors": Floors(donors=9, cells=20)}, CellsError, "site-a.h5ad: .* of 8 donor.*floors are 20 cells and 9"),
+        ({"strata": None}, UsageError, "without .study.strata"),
+        ({"strata": replace(RULE, cell_model="ab" * 32)}, ModelError, "model abababababab, and none is given.*--cells"),
+        ({"strata": replace(RULE, covariates={"age": ()})}, UsageError, "age stand in no sheet"),
+        ({"cell_types": ("B", "T")}, CellsError, "cells are NK, and the study counts B, T"),
+        ({"universe_sha256": "0" * 64}, PanelError, "universe"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_signed(
+    swarm: Path, change: dict, kind: type[SwarmcellError], says: str
+) -> None:
+    study = replace(swarm_file.load(swarm).study, **change)
+    cards = [identity.load(site).card for site in SITES]
+    other = swarm.with_name("other.toml")
+    other.write_bytes(swarm_file.dump(swarm_file.create(swarm_file.SwarmConfig(study=study), cards)))
+    with pytest.raises(kind, match=says):
+        stratify_in_swarm(
+            [Path("site-a.h5ad")],
+            take_seat(other, identity="site-a"),
+            swarm.parent / "out",
+            Options(),
+            observer=_quiet,
+        )
+    assert not list(swarm.parent.glob("other.*.log"))
 
 
 def _quiet(_event: str, _facts: dict) -> None:

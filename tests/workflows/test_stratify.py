@@ -175,6 +175,24 @@ def test_bad_input_is_a_clear_error(make_cells, tmp_path: Path, spoil, kind: typ
     assert not (tmp_path / "s").exists()
 
 
+def test_a_few_new_samples_cannot_be_placed_where_each_sites_mean_is_taken_away(
+    sites: list[Path], make_cells, tmp_path: Path
+) -> None:
+    made = alone(sites, tmp_path / "s", replace(OPTIONS, rule=replace(RULE, centre_sites=True), annotate=False))
+    assert made.result["k"] == 2
+    assert any("mean was taken away" in caveat for caveat in made.result["caveats"])
+    schema.write_prepared(make_cells("site-c", n_donors=2, held_out=0), tmp_path / "new.h5ad")
+    with pytest.raises(CellsError, match="site-c: 2 sample"):
+        place_new(
+            tmp_path / "s" / "strata.safetensors",
+            [tmp_path / "new.h5ad"],
+            tmp_path / "p",
+            OPTIONS,
+            force=False,
+            observer=quiet,
+        )
+
+
 def test_strata_that_were_changed_are_refused(found: Stratified, tmp_path: Path) -> None:
     path = tmp_path / "strata.safetensors"
     raw = (found.folder / "strata.safetensors").read_bytes()

@@ -39,6 +39,7 @@ Observer = Callable[[str, dict[str, Any]], None]
 MODEL, RESULT, SAMPLES = "strata.safetensors", "strata.json", "samples.csv"
 STRATUM, MEMBERSHIP = "stratum", "stratum_membership"
 ROUNDS_MAX = 1000
+SAMPLES_TO_CENTRE = 3  # of a site whose mean is taken away from new samples; chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +177,19 @@ def place_new(
     types = CellTypes(strata.study.cell_types, model, options.cells)
     study = replace(strata.study, conditions=())
     table = sample_table.read(prepared, study, types, covariates={}, observer=observer)
+    if strata.rule.centre_sites:
+        _check_centred(table, strata_file)
     return _write(strata, table, prepared, folder, options, placed_from=str(strata_file))
+
+
+def _check_centred(table: SampleTable, strata_file: Path) -> None:
+    for site in table.by_site():
+        if (n := len(site.samples)) < SAMPLES_TO_CENTRE:
+            msg = (
+                f"{site.sites[0]}: {n} sample(s), and {strata_file} takes each site's mean away (--centre-sites), "
+                f"which needs at least {SAMPLES_TO_CENTRE}. Place them together with other samples of the site."
+            )
+            raise CellsError(msg)
 
 
 def _solved(sites: list[Stratifier], observer: Observer) -> StrataState:

@@ -138,4 +138,11 @@ def why_not(verdicts: Mapping[int, Verdict], *, donors_min: int) -> str:
             f"no number of strata comes back when donors are drawn anew (at best {best.k} strata, whose least stable "
             f"has a mean Jaccard index of {best.least_stable:.2f}; {STABLE} is called stable)"
         )
-    return f"what is stable has a stratum of fewer than {donors_min} donors, or is no tighter than chance"
+    missed = [_miss(one, donors_min) for one in verdicts.values() if one.least_stable >= STABLE]
+    return "; ".join(missed)
+
+
+def _miss(one: Verdict, donors_min: int) -> str:
+    if one.p_value > P_MAX:
+        return f"{one.k} strata come back, but are no tighter than chance (p = {one.p_value:.2g})"
+    return f"{one.k} strata come back, but one has fewer than {donors_min} donors"
