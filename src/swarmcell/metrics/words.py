@@ -38,7 +38,7 @@ def against_chance(found: Estimate, chance: float, test: ChanceTest | None) -> s
     seen = f"{number(found)}; chance is {chance:.2f}{p_value}"
     if test is not None and test.smallest_p_value > ALPHA:
         smallest = f"the smallest possible p is {test.smallest_p_value:.2g}"
-        return f"cannot be told from chance with so few donors ({smallest}): {seen}"
+        return f"not to be told from chance with so few donors ({smallest}): {seen}"
     if found.contains(chance) or found.value <= chance or (test is not None and test.p_value >= ALPHA):
         return f"not distinguishable from chance: {seen}"
     if found.value < chance + CLOSE_TO_CHANCE * (1 - chance):
