@@ -15,9 +15,9 @@ from collections.abc import Sequence
 _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"plasma ?blast|plasma ?cell|\bplasma\b", ("MZB1", "JCHAIN", "SDC1", "CD138", "CD38")),
     (r"plasmacytoid|\bpdc\b", ("LILRA4", "GZMB", "IL3RA", "CD123")),
-    (r"dendritic|\bc?dcs?\b", ("FCER1A", "CST3", "CLEC10A", "CD1C", "CD11c", "HLA-DR")),
+    (r"dendritic|\bc?dcs?\b", ("FCER1A", "CST3", "CLEC10A", "CD1C", "LYZ", "CD11c", "HLA-DR")),
     (r"mega|platelet", ("PPBP", "PF4", "CD41", "CD61")),
-    (r"fcgr3a|cd16.*mono|non-?classical", ("FCGR3A", "MS4A7", "CD16")),
+    (r"fcgr3a|cd16.*mono|mono.*cd16|non-?classical", ("FCGR3A", "MS4A7", "CD16")),
     (r"mono|cd14", ("CD14", "LYZ", "S100A8", "S100A9", "CD14")),
     (r"neutrophil|granulocyte", ("S100A8", "S100A9", "CSF3R", "CD66b", "CD15", "Ly6G")),
     (r"\bnk\b|natural killer", ("NKG7", "GNLY", "KLRD1", "CD56", "NKp46", "NK1.1")),

@@ -32,6 +32,7 @@ Integers = npt.NDArray[np.int64]
 
 MARKERS_PER_TYPE, MARKERS_MAX = 3, 40  # of the dot plot; chosen, more are no longer read
 EXPLAINED_CELLS_MAX = 400  # per class, for a perceptron's drivers, which differ from cell to cell; chosen
+KNOWN_CELLS_MIN = 20  # called a type, for its markers to be checked; chosen: a mean of fewer says little
 SAMPLES_MAX = 80  # of the composition; chosen, more bars are no longer read
 
 
@@ -222,7 +223,7 @@ def _chosen(model: TrainedModel, drivers: tuple[Drivers, ...], names: tuple[str,
 def _known(model: TrainedModel, sums: _Sums, names: tuple[str, ...]) -> tuple[KnownMarker, ...]:
     """Hold the cells called each type to its textbook markers: their mean should be highest in a type that has them."""
     mean = sums.totals / np.maximum(sums.cells, 1)[:, None]
-    called = np.flatnonzero(sums.cells > 0)
+    called = np.flatnonzero(sums.cells >= KNOWN_CELLS_MIN)
     found = []
     for k in called:
         for marker, place in places(markers_of(model.cell_types[k]), names).items():

@@ -40,8 +40,9 @@ def caveats(
                 f"All held-out samples are {', '.join(held)}: AUROC, AUPRC, balanced accuracy and sensitivity need a "
                 "second condition and are undefined."
             )
+    asked = (cohort.cell_types if cell else ()) + (cohort.conditions if patient else ())
     for name, model in list(models.items())[1:]:
-        missing = [label for label in cohort.cell_types + cohort.conditions if label not in _labels(model)]
+        missing = [label for label in asked if label not in _labels(model)]
         if missing:
             yield f"The {name} model does not know {', '.join(missing)}; it never predicts them."
     yield from _lower_floors(models)
