@@ -11,6 +11,7 @@ from swarmcell.errors import CellsError
 from swarmcell.model import released
 from swarmcell.model.study import FeatureRule, FitRule, Floors, Study
 from swarmcell.workflows import train as workflow
+from swarmcell.workflows.audit_privacy import audit_privacy
 from swarmcell.workflows.fitness import faults
 from swarmcell.workflows.train import Options
 
@@ -64,6 +65,13 @@ def test_a_pooled_run_over_several_files_chooses_the_genes_of_scanpy(files, tmp_
     options = Options(threads=1, out_of_core=out_of_core)
     made = workflow.train_alone(files, runs=tmp_path, name="pooled", study=STUDY, options=options, observer=silent)
     assert released.load(made.models["local"]).panel_ids == scanpys(files)
+
+
+def test_shadow_models_of_an_audit_choose_their_genes_by_counts_too(files, tmp_path):
+    options = Options(threads=1)
+    made = workflow.train_alone(files[:1], runs=tmp_path, name="own", study=STUDY, options=options, observer=silent)
+    found = audit_privacy(made.models["local"], files[:1], n_shadows=2, n_resamples=20, seed=0)
+    assert [attack.name for attack in found.attacks] == ["loss threshold", "shadow models"]
 
 
 def test_the_two_rounds_of_features_are_told(files, tmp_path):

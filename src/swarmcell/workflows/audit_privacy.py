@@ -23,6 +23,7 @@ from swarmcell.cells import schema
 from swarmcell.cells.batches import encode
 from swarmcell.cells.schema import CELL_TYPE, DONOR, SITE, SPLIT
 from swarmcell.cells.split import HELD_OUT, TRAIN
+from swarmcell.cells.stored import NO_COUNTS
 from swarmcell.errors import CellsError, ModelError
 from swarmcell.metrics.membership import FALSE_SHARE, Separation, separation
 from swarmcell.model import released
@@ -229,7 +230,8 @@ def _assign(sources: Sequence[tuple[str, AnnData]], trained: npt.NDArray[np.str_
 
 
 def _learnt(study: Study, sources: Sequence[tuple[str, AnnData]]) -> TrainedModel:
-    gathered = gather(sources, cell_types=study.cell_types, conditions=(), seed=study.seed)
+    counts = _raw_counts(sources) if study.features.needs_counts else ()
+    gathered = gather(sources, cell_types=study.cell_types, conditions=(), seed=study.seed, counts=counts)
     study = replace(study, start_sha256="")  # a shadow of a fine-tuned model starts from nothing: it may know no donor
     learner, stop = Learner(study, gathered, threads=1), threading.Event()
     raw = learner.start()
@@ -240,6 +242,14 @@ def _learnt(study: Study, sources: Sequence[tuple[str, AnnData]]) -> TrainedMode
         msg = f"a shadow model cannot be trained: {state.failure} Give more donors, or --shadows 0."
         raise CellsError(msg)
     return released.assemble(state, study, gathered.feature_ids, {})
+
+
+def _raw_counts(sources: Sequence[tuple[str, AnnData]]) -> list[Any]:
+    for name, adata in sources:
+        if schema.COUNTS not in adata.layers:
+            msg = f"{name}: {NO_COUNTS}"
+            raise CellsError(msg)
+    return [adata.layers[schema.COUNTS] for _, adata in sources]
 
 
 def _scores_of(model: TrainedModel, sources: Sequence[tuple[str, AnnData]]) -> Floats:
