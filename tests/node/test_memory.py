@@ -21,6 +21,7 @@ from swarmcell.swarm.decide import decide
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Wrap
+from swarmcell.workflows.swarm_view import Onlooker
 
 HASTY = replace(GENESIS, patience_ms=200)
 KEY = IDENTITIES["site-b"].key
@@ -168,6 +169,14 @@ async def take_part(name, folder, rounds, terms=Terms(), told=None):  # noqa: B0
         return await one.run()
 
 
+async def look(folder):
+    onlooker = Onlooker(HASTY, EmbeddedLog(folder / "swarm.log"))
+    try:
+        return await onlooker.look()
+    finally:
+        await onlooker.close()
+
+
 def test_a_founder_that_comes_after_the_log_was_trimmed_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
     """Two of three run 25 rounds and trim; the third has read nothing, and its swarm key stands in trimmed entries."""
     monkeypatch.setattr(peer, "LINGER_S", 3.0)
@@ -198,6 +207,9 @@ def test_a_founder_that_comes_after_the_log_was_trimmed_goes_on_from_a_checkpoin
     with ledger.opened(tmp_path / "site-c.sqlite") as book:
         signed = [decode_entry(raw) for raw in book.own()]
     assert Wrap(key_digest=ended[2].bodies[0].key_digest, wraps=()) in [entry.payload for entry in signed]
+    seen = asyncio.run(look(tmp_path))
+    assert (seen.finished, seen.height) == (True, 61)
+    assert seen.blocks[0].body.height >= 10
     names = {s.member.signing_key: s.last_round for s in ended[0].bodies[-1].roster}
     assert names[IDENTITIES["site-c"].key] > 10, "the late one took part in no round"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Field, Tag
 
 from swarmcell.config.base import FrozenModel, load
 from swarmcell.config.nats_engine import NatsSettings
@@ -54,10 +54,13 @@ class Site(FrozenModel):
         The site's name; also the name of its identity unless `identity` says otherwise.
     identity
         Name of a local identity, or the path of its secret file.
+    history_gb_max
+        How much of log and ledger is kept, in GB; more is trimmed below the last checkpoint that a quorum has opened.
     """
 
     name: str
     identity: str | None = None
+    history_gb_max: float = Field(default=8.0, ge=0)
     engine: Engine = EmbeddedSettings()
 
     @property
@@ -110,6 +113,10 @@ name = "{name}"
 
 # Another identity: a name under ~/.config/swarmcell/identity, or the path of a secret file.
 # identity = "{name}"
+
+# How much of the log and of this site's ledger is kept, in GB; more is trimmed, never above a checkpoint that a quorum
+# has opened. What is trimmed cannot be verified any more.
+# history_gb_max = 8.0
 
 # How this site reaches the log that all sites share.
 [engine]

@@ -99,7 +99,8 @@ async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observe
     secret = seat.identity.engine_secret
     log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=secret)
     try:
-        terms = Terms(pins=seat.swarm.pins)
+        kept = {} if seat.site is None else {"history_bytes_max": int(seat.site.history_gb_max * 1e9)}
+        terms = Terms(pins=seat.swarm.pins, **kept)
         return await Peer(seat.identity, genesis, log, ledger, task, observer, terms).run()
     finally:
         await log.close()

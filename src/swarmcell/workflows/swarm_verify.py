@@ -83,7 +83,10 @@ def verify_history(genesis: Genesis, entries: Sequence[bytes], merger: "Merger |
     _check_evaluations(genesis, state, blocks.states, found)
     _check_audit(genesis, entries, {height: block.digest for height, block in state.blocks.items()}, found)
     if not found.blocks:
-        found.fault("no block is final: there is no history to verify yet")
+        found.fault(
+            "no block is final: there is no history to verify yet, or its beginning was trimmed below a checkpoint. "
+            "Then verify the ledger of a member that holds it all: --ledger"
+        )
     return found
 
 

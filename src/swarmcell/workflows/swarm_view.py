@@ -11,11 +11,13 @@ from swarmcell.engine.log import Health, Log
 from swarmcell.errors import SwarmcellError
 from swarmcell.node import identity as identities
 from swarmcell.node import ledger as ledgers
-from swarmcell.node import presence
+from swarmcell.node import memory, presence
 from swarmcell.node.presence import Presence
 from swarmcell.swarm.blocks import Block
 from swarmcell.swarm.decide import waiting_for
+from swarmcell.swarm.entries import NO_DIGEST
 from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.me import Me
 from swarmcell.swarm.proposals import fault_of
 from swarmcell.swarm.state import State
 
@@ -115,6 +117,8 @@ class Onlooker:
         EngineError
             If the log cannot be read.
         """
+        if self._next < (await self._log.health()).first:  # trimmed: go on from a checkpoint that members vouch for
+            self._state = await memory.newest_checkpoint(self._log, self._state) or self._state
         while batch := await self._log.read(self._next):
             for position, raw in batch:
                 self._state.apply(position, raw)
@@ -163,10 +167,14 @@ def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:
     ConfigError, TamperedError, SwarmError
         If a file cannot be read, or is not what was agreed on.
     """
-    state = State(swarm_files.load(swarm_file).genesis(), identities.verify)
+    genesis = swarm_files.load(swarm_file).genesis()
+    state = State(genesis, identities.verify)
     with ledgers.opened_to_look(ledger) as book:
-        for position, raw in book.entries():
-            state.apply(position, raw)
+        if book.is_trimmed():  # the blocks before its snapshot are known by their bodies only
+            state = memory.recall(book, genesis, Me(NO_DIGEST)).state
+        else:
+            for position, raw in book.entries():
+                state.apply(position, raw)
     return view(state, {}, None)
 
 
