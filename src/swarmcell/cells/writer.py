@@ -6,6 +6,7 @@ values, so in HDF5 their `indices` and `indptr` are one array with two names; za
 
 import contextlib
 import warnings
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -66,7 +67,7 @@ class PreparedWriter:
         self._count_values = self._growing(self._counts, "data", np.int32) if with_counts else None
         if zarr and with_counts:
             self._indices.append(self._growing(self._counts, "indices", np.int32))
-        self._lengths: list[npt.NDArray[np.int64]] = []
+        self._lengths = array("q")  # one buffer that grows, of all rows
 
     def add(self, x: Block, counts: Block | None) -> None:
         """Append rows; `counts` has its values at the places of those of `x`, shape `(n_rows, n_vars)` both."""
@@ -75,14 +76,14 @@ class PreparedWriter:
         self._values.append(x.data)
         if self._count_values is not None and counts is not None:
             self._count_values.append(counts.data)
-        self._lengths.append(np.diff(x.indptr).astype(np.int64))
+        self._lengths.frombytes(np.diff(x.indptr).astype(np.int64).tobytes())
 
     def finish(self, obs: pd.DataFrame, var: pd.DataFrame, contents: dict[str, Any]) -> None:
         """Write names, labels and `uns`, and close the file."""
         for column in (*self._indices, self._values, *([self._count_values] if self._count_values else [])):
             column.finish()
-        lengths = np.concatenate([np.zeros(1, np.int64), *self._lengths])
-        self._finish_matrices(np.cumsum(lengths), np.array([len(lengths) - 1, self._n_vars], dtype=np.int64))
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.frombuffer(self._lengths, np.int64))])
+        self._finish_matrices(indptr, np.array([len(indptr) - 1, self._n_vars], dtype=np.int64))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # anndata announces how its next release will write zarr
             ad.io.write_elem(self._file, "obs", obs)

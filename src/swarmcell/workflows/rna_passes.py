@@ -53,13 +53,22 @@ class Aligned:
 def measured(cells: Aligned, n_cells: int, observer: Observer) -> pd.DataFrame:
     """Read everything once: values are checked on the way, counts are measured (without counts: an empty table)."""
     observer("pass", {"name": "measure", "n": n_cells})
-    frames: list[pd.DataFrame] = []
     sets = [qc.gene_sets(_symbols(one, cells, number)) for number, one in enumerate(cells.sources)]
     numbers = {id(one): number for number, one in enumerate(cells.sources)}
-    for _, block, one, _ in cells.blocks(observer):
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for start, block, one, _ in cells.blocks(observer):
         if one.kind == "counts":
-            frames.append(qc.metrics(block, sets[numbers[id(one)]]))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+            _fill(columns, qc.metrics(block, sets[numbers[id(one)]]), start, n_cells)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _fill(columns: dict[str, npt.NDArray[Any]], part: pd.DataFrame, start: int, n_cells: int) -> None:
+    """Put a block's rows in their place: small pieces that live on between large ones would keep memory in pieces."""
+    for name in map(str, part):
+        values = part[name].to_numpy()
+        if name not in columns:
+            columns[name] = np.empty(n_cells, values.dtype)
+        columns[name][start : start + len(values)] = values
 
 
 def _symbols(source: CountSource, cells: Aligned, number: int) -> npt.NDArray[np.object_]:
