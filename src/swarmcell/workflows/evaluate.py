@@ -248,6 +248,7 @@ def _facts(named: _Named) -> ModelFacts:
         panel_sha256=sha256("\n".join(model.panel_ids).encode()).hexdigest(),
         cells_by_type=_training(model, "cells_by_type", model.cell_types),
         samples_by_condition=_training(model, "samples_by_condition", model.conditions),
+        calibration={stage: vars(model.calibration(stage)) for stage in model.state.results if stage != "features"},
     )
 
 

@@ -36,6 +36,7 @@ class ModelFacts:
     panel_sha256: str = ""  # of the model's own features, a name per line
     cells_by_type: Mapping[str, int] = field(default_factory=dict)  # training cells, of the whole swarm
     samples_by_condition: Mapping[str, int] = field(default_factory=dict)
+    calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> temperature, shift and n
 
 
 @dataclass(frozen=True, kw_only=True)

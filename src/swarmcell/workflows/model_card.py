@@ -49,6 +49,7 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
             "samples_by_condition": dict(first.samples_by_condition),
             "by_site": [] if swarm is None else plain(swarm.trained),
             "n_features": first.n_features,
+            "calibration": plain(first.calibration),
         },
         "held_out": {
             "donors": evaluation.cohort.n_donors,
