@@ -86,6 +86,17 @@ def test_a_stranger_signs_nothing(founded):
     assert "not a member" in wait.reason
 
 
+def test_a_revoked_member_stops_and_one_that_never_signed_waits_to_be_admitted():
+    scene = Scene(n=5, f=1).found()
+    gone, never = Seat(scene, "m3"), Seat(scene, "new")
+    gone.sign(Patience(round=1))
+    revoke_with_garbage(scene)
+    (stop,) = gone.actions()
+    assert isinstance(stop, Stop)
+    assert "revoked this identity" in stop.reason
+    assert [type(action) for action in never.actions()] == [Wait]
+
+
 def test_a_peer_whose_own_merge_differs_from_the_final_one_stops(founded):
     seat = Seat(founded)
     founded.round(Outcome(state=h("what the others got")))
