@@ -50,11 +50,7 @@ class Plan:
     @property
     def ks(self) -> tuple[int, ...]:
         """Numbers of strata that are tried, ascending."""
-        return tuple(sorted({run.k for run in self.runs}))
-
-    def starts(self, kind: str, number: int, k: int) -> list[int]:
-        """Return the places of the runs that differ by their start only."""
-        return [place for place, run in enumerate(self.runs) if (run.kind, run.number, run.k) == (kind, number, k)]
+        return tuple(range(2, self.k_max + 1))
 
 
 def plan(*, k_max: int, starts: int, resamples: int, nulls: int) -> Plan:

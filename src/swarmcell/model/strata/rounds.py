@@ -44,6 +44,7 @@ class Stratifier:
             raise ModelError(msg)
         self.study, self.table, self.rule = study, table, study.strata
         self._n_features = n_features if table is None else table.features.shape[1]
+        self._sets: tuple[bytes, dict[tuple[str, int], Integers]] = (b"", {})
 
     def start(self) -> bytes:
         """Return the state before round 1, equal at every site."""
@@ -106,6 +107,18 @@ class Stratifier:
     def rows(self, state: StrataState) -> kmeans.Rows:
         """Return the samples in the agreed space."""
         return rows(self._samples(), state, self.rule)
+
+    def clustered(self, state: StrataState, kind: str, number: int) -> Integers:
+        """Return the coordinates that runs of a kind cluster; drawn once, for all rounds in one space."""
+        space = state.arrays["vectors"].tobytes()
+        if self._sets[0] != space:
+            self._sets = (space, {})
+        sets, spread = self._sets[1], spread_of(state)
+        if (kind, number) not in sets:
+            own = self.rows(state)
+            for one in row_sets(self.rule):
+                sets[one] = kmeans.clustered(own, *one, spread, self.study.seed)
+        return sets[kind, number]
 
     def _samples(self) -> SampleTable:
         if self.table is None:
@@ -173,7 +186,7 @@ def _products(site: Stratifier, state: StrataState) -> dict[str, Array]:
 
 
 def _cluster(site: Stratifier, state: StrataState) -> dict[str, Array]:
-    own, plan, spread = site.rows(state), plan_of(site.rule, state), spread_of(state)
+    plan = plan_of(site.rule, state)
     active = np.flatnonzero(state.arrays["settled"] == 0)
     centres = state.arrays["centres"][active]
     total, count = np.zeros(centres.shape, np.int64), np.zeros(centres.shape[:2], np.int64)
@@ -182,17 +195,17 @@ def _cluster(site: Stratifier, state: StrataState) -> dict[str, Array]:
         one = plan.runs[run]
         groups.setdefault((one.kind, one.number), {}).setdefault(one.k, []).append(place)
     for (kind, number), by_k in groups.items():
-        x = kmeans.clustered(own, kind, number, spread, site.study.seed)
+        x = site.clustered(state, kind, number)
         for k, places in by_k.items():
             labels = kmeans.nearest(x, centres[places, :k])
             total[places, :k], count[places, :k] = kmeans.sums(x, labels, k)
     arrays: dict[str, Array] = {"total": total, "count": count}
-    return arrays | _squares(site, own, spread) if state.iteration == 0 else arrays
+    return arrays | _squares(site, state) if state.iteration == 0 else arrays
 
 
-def _squares(site: Stratifier, own: kmeans.Rows, spread: Floats) -> dict[str, Array]:
+def _squares(site: Stratifier, state: StrataState) -> dict[str, Array]:
     """Return sums and squares of each set of rows, all that the sum of squares within strata needs beside the sums."""
-    sets = [kmeans.clustered(own, kind, number, spread, site.study.seed) for kind, number in row_sets(site.rule)]
+    sets = [site.clustered(state, kind, number) for kind, number in row_sets(site.rule)]
     # coordinates have 30 bits at most: their squares, halved to 2**-40, stay in 63 bits for 4,096 samples
     return {
         "first": np.array([x.sum(axis=0) for x in sets], np.int64),
