@@ -10,6 +10,7 @@ from benchmarks.figures import Figure
 from benchmarks.merge_cases import (
     ATTACKS,
     FAMILY,
+    L2,
     ROBUST,
     RULES,
     SETS,
@@ -20,6 +21,8 @@ from benchmarks.merge_cases import (
     learn,
     learners,
     macro_f1,
+    oracle,
+    probabilities,
 )
 
 from swarmcell.model.classifier import initial
@@ -35,6 +38,7 @@ def figures(repeats: int) -> Iterator[Figure]:
     torch.set_num_threads(1)
     yield update_size()
     for name, take in SETS.items():
+        yield from exactness(name)
         tables = {split: _told(name, split, compared(take, split, repeats)) for split in SPLITS}
         print(f"\n{name}: macro-F1 on held-out cells, median of {repeats} splits (lowest to highest)\n")
         print(_table(tables), flush=True)
@@ -54,6 +58,16 @@ def update_size() -> Figure:
     rule = FitRule(model="mlp", hidden=256, merge="fedavg")
     size = len(encode(Named({}, initial(rule, 2000, 20, seed=0))))
     return Figure("update of a 2,000 x 256 x 20 network, fedavg", "MB", (size / 1e6,), 2.2)
+
+
+def exactness(name: str) -> Iterator[Figure]:
+    """Yield how far an exact fit of five sites, two per type, is from scikit-learn's of all cells, and its rounds."""
+    cells = SETS[name](np.random.default_rng(0))
+    of = SPLITS["two sites per type"](cells.y[~cells.held_out], np.random.default_rng([0, 1]))
+    state = learn(learners(cells, of, FitRule(l2=L2)))
+    apart = float(np.abs(probabilities(cells, state) - oracle(cells)).max())
+    yield Figure(f"{name}, exact-sum: largest difference of a probability from scikit-learn's", "", (apart,), 1e-6)
+    yield Figure(f"{name}, exact-sum: rounds to that", "", (float(state.results["cell"].rounds),))
 
 
 def compared(take: Callable[[np.random.Generator], Cells], split: str, repeats: int) -> Scores:

@@ -14,9 +14,10 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 from scipy import sparse
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from swarmcell.model.classifier import Scaling, logits, to_floats
+from swarmcell.model.classifier import Scaling, logits, softmax, to_floats
 from swarmcell.model.contribution import Contribution
 from swarmcell.model.encoding import Array, Named, decode, encode
 from swarmcell.model.learning import Learner
@@ -203,6 +204,23 @@ def _last(array: Array) -> float:
 
 
 ATTACKS: Mapping[str, Lie | None] = {"noise": noise, "sign flipped": flipped_sign, "labels reversed": None}
+
+
+def probabilities(cells: Cells, state: MergedState) -> np.ndarray:
+    """Return the cell model's probabilities of all cells."""
+    scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
+    return softmax(logits(to_floats(parameters_of(state, "cell")), cells.X, scaling))
+
+
+def oracle(cells: Cells) -> np.ndarray:
+    """Return the same of scikit-learn's class-balanced fit to all training cells."""
+    dense, train = cells.X.toarray().astype(np.float64), ~cells.held_out
+    spread = dense[train].std(axis=0)
+    scaled = (dense - dense[train].mean(axis=0)) / np.where(spread > 0, spread, 1)
+    fit = LogisticRegression(
+        C=1 / (L2 * train.sum()), class_weight="balanced", tol=1e-10, max_iter=20_000, solver="newton-cg"
+    )
+    return fit.fit(scaled[train], cells.y[train]).predict_proba(scaled)
 
 
 def macro_f1(cells: Cells, state: MergedState) -> float:

@@ -114,7 +114,7 @@ def _check_exact(table: str, rule: FitRule) -> None:
     if rule.model != "linear":
         msg = f'{table} model = "{rule.model}" has no exact fit: only "linear" has one. Set merge = "fedavg".'
         raise ConfigError(msg)
-    _check_least(table, rule, l2=1e-9, tolerance=1e-10)
+    _check_least(table, rule, l2=1e-9, tolerance=1e-11)
 
 
 def _check_least(table: str, rule: object, **least: float) -> None:
