@@ -4,6 +4,7 @@ Rules: everything here is part of the merge: pure, exact integers, equal at ever
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -65,6 +66,7 @@ def check_numbers(study: Study) -> None:
         if len(set(names)) < len(names):
             msg = f"[study] {key} = {list(names)}: a label stands there twice. Name each once."
             raise ConfigError(msg)
+    _check_ids(study)
     _check_least("[study.features]", study.features, n_top=1)
     if study.features.needs_counts and study.modality != "rna":
         msg = (
@@ -83,6 +85,19 @@ def check_numbers(study: Study) -> None:
         msg = f'[study.cell] model = "{study.cell.model}" reads samples, not cells. It is for [study.patient].'
         raise ConfigError(msg)
     check_secure(study)
+
+
+def _check_ids(study: Study) -> None:
+    """Check the Cell Ontology identifiers: one per type, each once."""
+    ids, given = study.cell_type_ids, [one for one in study.cell_type_ids if one]
+    if ids and len(ids) != len(study.cell_types):
+        msg = f"[study] cell_type_ids has {len(ids)} entries for {len(study.cell_types)} cell_types. Give one each."
+        raise ConfigError(msg)
+    if len(set(given)) < len(given) or not all(re.fullmatch(r"CL:\d{7}", one) for one in given):
+        msg = (
+            f"[study] cell_type_ids = {list(ids)}: expected Cell Ontology identifiers such as 'CL:0000236', each once."
+        )
+        raise ConfigError(msg)
 
 
 def check_secure(study: Study) -> None:

@@ -160,6 +160,7 @@ class Study:
     modality: Literal["rna", "cytometry"]
     stages: tuple[StageName, ...] = ("features", "cell", "patient")
     cell_types: tuple[str, ...] = ()
+    cell_type_ids: tuple[str, ...] = ()  # Cell Ontology, one per type ("CL:0000236"; "" where there is none); or none
     conditions: tuple[str, ...] = ()
     universe_sha256: str = ""  # hex; of the ordered feature file that all sites preprocessed with
     start_sha256: str = ""  # hex; digest of the released model that learning starts from; empty: from nothing
@@ -192,6 +193,6 @@ def from_plain(fields: Mapping[str, Any]) -> Study:
     if (strata := rest.get("strata")) is not None:
         covariates = {name: tuple(categories) for name, categories in strata["covariates"].items()}
         rest["strata"] = StrataRule(**{**strata, "covariates": covariates})
-    for name in ("stages", "cell_types", "conditions"):
-        rest[name] = tuple(rest[name])
+    for name in ("stages", "cell_types", "cell_type_ids", "conditions"):
+        rest[name] = tuple(rest.get(name, ()))
     return Study(**rest)
