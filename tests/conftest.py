@@ -1,5 +1,6 @@
 """A cohort of two sites as prepared files, and models fitted to it by scikit-learn: a peer, not our own training."""
 
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 from scipy import sparse
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would never be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("no deadline")
