@@ -29,6 +29,20 @@ def test_what_is_written_is_read_back(tmp_path):
         assert len(file) == 20
 
 
+def test_a_write_that_fits_in_part_is_a_fault_and_what_hdf5_reads_back_is_what_it_wrote(tmp_path):
+    path = tmp_path / "a.h5"
+    with room_for(2500), hdf5._Disk(path, "w+") as disk:
+        for place in range(0, 5000, 1000):
+            disk.seek(place)
+            assert disk.write(bytes([place // 1000 + 1]) * 1000) == 1000
+        assert disk.fault is not None
+        disk.seek(1500)
+        found = bytearray(3000)
+        assert disk.readinto(found) == 3000
+        assert found == b"\2" * 500 + b"\3" * 1000 + b"\4" * 1000 + b"\5" * 500
+    assert path.stat().st_size == 2500
+
+
 @pytest.mark.parametrize("n_bytes", [0, 1000, 30_000, 100_000, 400_000, 700_000])
 def test_a_full_disk_is_an_os_error(tmp_path, n_bytes):
     with room_for(n_bytes), pytest.raises(OSError, match="File too large"):

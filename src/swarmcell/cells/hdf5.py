@@ -39,17 +39,44 @@ def open_file(path: Path, mode: str = "r") -> Any:  # noqa: ANN401 (h5py has no 
 
 
 class _Disk(io.FileIO):
-    """The file under an HDF5 file that is written. It never fails: it remembers the first fault, and writes no more."""
+    """The file under an HDF5 file that is written. It never fails: it remembers the first fault.
+
+    From then on it writes into memory, and reads from there what HDF5 believes to be on the disk: given anything else,
+    HDF5 would follow pointers that lead nowhere. Whoever writes much calls `refuse_full`, so that this stays little.
+    """
 
     fault: OSError | None = None
 
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._kept: list[tuple[int, bytes]] = []
+
     def write(self, content: Any, /) -> int:  # noqa: ANN401 (any buffer)
+        left = memoryview(content).cast("B")
+        size = len(left)
         if self.fault is None:
             try:
-                return super().write(content)
+                while left:
+                    left = left[super().write(left) or 0 :]
             except OSError as error:
                 self.fault = error
-        return len(content)
+        if left:
+            self._kept.append((self.tell(), bytes(left)))
+            self.seek(len(left), io.SEEK_CUR)
+        return size
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 (any buffer)
+        start, target = self.tell(), memoryview(buffer).cast("B")
+        found = super().readinto(target) or 0
+        if self.fault is None:
+            return found
+        target[found:] = bytes(len(target) - found)
+        for place, kept in self._kept:
+            first, last = max(start, place), min(start + len(target), place + len(kept))
+            if first < last:
+                target[first - start : last - start] = kept[first - place : last - place]
+        self.seek(start + len(target))
+        return len(target)
 
     def truncate(self, size: int | None = None, /) -> int:
         if self.fault is None:
@@ -75,10 +102,23 @@ def output(path: Path, *, mode: str = "w") -> Iterator[Any]:
     with _Disk(path, "w+" if mode == "w" else "r+") as disk:
         try:
             with _h5py.File(disk, mode) as file:
+                file.disk = disk  # for `refuse_full`
                 yield file
         finally:
             if disk.fault is not None:
                 raise disk.fault
+
+
+def refuse_full(file: Any) -> None:  # noqa: ANN401
+    """Stop writing to a file of `output` whose disk is full, before more is written in vain.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written.
+    """
+    if file.disk.fault is not None:
+        raise file.disk.fault
 
 
 @contextlib.contextmanager

@@ -70,7 +70,15 @@ class PreparedWriter:
         self._lengths = array("q")  # one buffer that grows, of all rows
 
     def add(self, x: Block, counts: Block | None) -> None:
-        """Append rows; `counts` has its values at the places of those of `x`, shape `(n_rows, n_vars)` both."""
+        """Append rows; `counts` has its values at the places of those of `x`, shape `(n_rows, n_vars)` both.
+
+        Raises
+        ------
+        OSError
+            If the disk is full.
+        """
+        if not self._zarr:
+            hdf5.refuse_full(self._file)
         for column in self._indices:
             column.append(x.indices)
         self._values.append(x.data)
