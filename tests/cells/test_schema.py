@@ -134,3 +134,15 @@ def test_donor_with_two_samples_of_different_conditions_is_fine(prepared: ad.Ann
     ]
     prepared.obs["condition"] = ["before" if h else "after" for h in halves]
     schema.check(prepared, "site-a.h5ad")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["b", "a", None, "b"], [2, 10, 2], [None, None], ["1", 1, None]],
+    ids=["missing", "numbers", "none", "same-text"],
+)
+def test_categories_are_made_over_as_plain_labels_are(labels: list[object]) -> None:
+    plain = pd.Series(labels, index=[f"c{n}" for n in range(len(labels))], dtype=object, name="donor")
+    known = pd.Index([*dict.fromkeys(v for v in labels if v is not None), "unused"], dtype=object)
+    stored = pd.Series(pd.Categorical(labels, categories=known), index=plain.index, name="donor")
+    pd.testing.assert_series_equal(schema.categories(stored), schema.categories(plain))

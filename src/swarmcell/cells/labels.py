@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from swarmcell.cells.readers import CountSource
@@ -157,13 +158,18 @@ def cell_names(labels: pd.DataFrame, source: str) -> "pd.Index[Any]":
         If a barcode repeats within one sample.
     """
     index = labels.index
-    if index.has_duplicates:
+    if _duplicated(index).any():
         index = pd.Index(np.asarray(labels[SAMPLE].astype(str) + ":" + index.astype(str), dtype=object), dtype=object)
-    if index.has_duplicates:
-        name = index[index.duplicated()][0]
+    if (twice := _duplicated(index)).any():
+        name = index[twice][0]
         msg = f"{source}: cell {name!r} is there twice in its sample. Give each specimen its own sample name."
         raise CellsError(msg)
     return index
+
+
+def _duplicated(index: "pd.Index[Any]") -> npt.NDArray[np.bool_]:
+    """Tell which names came before; an index asked itself would hold a table of them, 33 bytes a cell, as it lives."""
+    return pd.Series(index.to_numpy()).duplicated().to_numpy()
 
 
 def strata(labels: pd.DataFrame) -> dict[str, str]:

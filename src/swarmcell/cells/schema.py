@@ -101,9 +101,21 @@ def plain(adata: ad.AnnData) -> ad.AnnData:
 
 def categories(labels: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return `labels` as categories of plain strings, sorted; missing stays missing."""
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        return _renamed(labels)
     known = sorted({str(label) for label in labels.dropna().unique()})
     texts = labels.astype(object).where(labels.notna(), None).map(lambda v: v if v is None else str(v))
     values = pd.Categorical(texts, categories=pd.Index(known, dtype=object))
+    return pd.Series(values, index=labels.index, name=labels.name)
+
+
+def _renamed(labels: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Do as `categories` with what are categories already, without an object per cell."""
+    used = labels.cat.remove_unused_categories()
+    texts = [str(label) for label in used.cat.categories]
+    known = sorted(set(texts))
+    places = np.array([*map(known.index, texts), -1])  # code -1, missing, is the last
+    values = pd.Categorical.from_codes(places[used.cat.codes], pd.Index(known, dtype=object))
     return pd.Series(values, index=labels.index, name=labels.name)
 
 

@@ -45,7 +45,7 @@ class PreparedWriter:
     with_counts
         Whether there is a layer of counts beside X.
     storage
-        `gzip`, which every reader has, or `blosc` (lz4): several times as fast to read and write, and larger.
+        `gzip`, which every reader has, or `blosc` (lz4), which is larger.
     zarr
         Write zarr v3 instead of HDF5.
     """

@@ -47,7 +47,7 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
         int | None, typer.Option("--events-per-donor", min=0, help="Cytometry: cap of events per donor; 0 keeps all.")
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Compress by blosc-lz4: faster, larger; other readers need hdf5plugin.")
+        bool, typer.Option("--fast", help="Compress by blosc-lz4: larger; other readers need hdf5plugin.")
     ] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Also write a QC report here (.html).")] = None,
     dry_run: Annotated[

@@ -29,7 +29,7 @@ class PreprocessConfig(FrozenModel):
     modality: Literal["rna", "cytometry"] = "rna"
     universe: Path | None = None  # None: the file's own features
     input: Literal["counts", "lognorm"] = "counts"
-    storage: Literal["gzip", "blosc"] = "gzip"  # blosc: lz4, several times as fast, larger; readers need hdf5plugin
+    storage: Literal["gzip", "blosc"] = "gzip"  # blosc: lz4, larger; readers need hdf5plugin
     site: str | None = None  # None: the name of the folder or file
     sheets: tuple[Path, ...] = ()
     columns: Columns = Field(default_factory=Columns)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from swarmcell.cells import doublets, normalise, qc
+from swarmcell.cells import doublets, memory, normalise, qc
 from swarmcell.cells.genes import Alignment
 from swarmcell.cells.panel import Panel
 from swarmcell.cells.readers import CountSource
@@ -23,6 +23,7 @@ from swarmcell.cells.writer import PreparedWriter, Storage
 from swarmcell.workflows.prepared_labels import Observer
 
 PART_CELLS = 10_000  # of a sample that are scored together; a larger sample is scored in random parts; chosen
+TIDY_BLOCKS = 32  # after which freed memory is given back; 67 million values; chosen
 HELD_VALUES = 2**25  # stored values of samples in memory at once: 270 MB; chosen
 
 
@@ -44,7 +45,9 @@ class Aligned:
         """Yield the first row of each block among all cells of the site, the block, and what it is of."""
         start = 0
         for one, alignment in zip(self.sources, self.alignments, strict=True):
-            for block in one.blocks():
+            for number, block in enumerate(one.blocks()):
+                if number % TIDY_BLOCKS == 0:
+                    memory.give_back()
                 yield start, block, one, alignment
                 start += block.shape[0]
                 observer("cells", {"n": block.shape[0]})
