@@ -97,7 +97,7 @@ def _depth(quality: pd.DataFrame, limits: Mapping[str, float]) -> Picture:
 
 
 def _reasons(quality: pd.DataFrame) -> Picture:
-    table = pd.crosstab(quality["sample"], quality["reason"].replace("", "kept"))
+    table = pd.crosstab(quality["sample"], quality["reason"].astype(str).replace("", "kept"))
     names = ["kept", *sorted(name for name in map(str, table.columns) if name != "kept")]
     table = table.reindex(columns=names, fill_value=0).head(SAMPLES_MAX)
     shares = 100 * table.to_numpy() / table.to_numpy().sum(axis=1, keepdims=True)
