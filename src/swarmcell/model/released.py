@@ -333,7 +333,7 @@ def save(model: TrainedModel, path: Path, *, force: bool = False) -> None:
         "digest": model.digest,
     }
     text = json.dumps(document, sort_keys=True)
-    metadata = {_KEY: text, "sha256": sha256(text.encode()).hexdigest()}
+    metadata = {_KEY: f"{sha256(text.encode()).hexdigest()} {text}"}  # one key: safetensors keeps no order of several
     arrays = {name: np.ascontiguousarray(array) for name, array in model.state.arrays.items()}
     card = {"study": model.study.name, "digest": model.digest, **model.card}
     with writing(path, force=force) as temporary:
@@ -373,8 +373,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with safe_open(path, framework="numpy") as stream:
             metadata = stream.metadata() or {}
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
-        text = metadata[_KEY]
-        if sha256(text.encode()).hexdigest() != metadata["sha256"]:
+        stated, _, text = metadata[_KEY].partition(" ")
+        if sha256(text.encode()).hexdigest() != stated:
             _refuse(path, "its description does not have the digest that it states")
         document = json.loads(text)
         if document["format"] != FORMAT:
