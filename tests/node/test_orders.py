@@ -1,12 +1,15 @@
 """Facts about orders: what an operator decided, on its way to the one process that signs."""
 
+from dataclasses import replace
+
 import pytest
 
 from swarmcell.errors import SwarmError
 from swarmcell.node import identity as identities
 from swarmcell.node.blobs import Keyring
-from swarmcell.node.orders import ORDERS_MAX, Admit, Approve, Clerk, Orders, Revoke
+from swarmcell.node.orders import ORDERS_MAX, Admit, Approve, Clerk, End, Orders, Revoke, Rotate
 from swarmcell.swarm.body import Body, Standing
+from swarmcell.swarm.founding import KEYS_PER_AUTHOR_MAX
 from swarmcell.swarm.genesis import Genesis, Member
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.roster import Roster
@@ -69,6 +72,7 @@ def newcomer(name="site-d"):
 
 def test_an_order_is_kept_once_and_read_back_as_it_was(desk):
     orders = [Admit(newcomer(), None), Admit(newcomer("site-e"), 1), Revoke(desk.people[1].key, 0), Approve(b"p" * 32)]
+    orders += [Rotate(3), End()]
     for order in [*orders, *orders]:
         desk.orders.give(order)
     assert sorted(map(repr, desk.orders.waiting())) == sorted(map(repr, orders))
@@ -115,6 +119,40 @@ def test_an_order_to_revoke_brings_a_fresh_key_for_those_who_stay_once(desk):
     (change,) = desk.me.to_propose
     assert change.key_digest != desk.body.key_digest
     assert [key for key, _ in change.wraps] == sorted(who.key for who in desk.people[:2])
+
+
+def test_an_order_to_rotate_brings_one_fresh_key_for_all(desk):
+    desk.orders.give(Rotate(0))
+    desk.carry_out()
+    desk.carry_out()
+    (change,) = desk.me.to_propose
+    assert (change.change, change.member.signing_key) == ("rotate", desk.me.key)
+    assert change.key_digest != desk.body.key_digest
+    assert [key for key, _ in change.wraps] == sorted(who.key for who in desk.people)
+
+
+def test_an_order_to_end_changes_no_key(desk):
+    desk.orders.give(End())
+    desk.carry_out()
+    (change,) = desk.me.to_propose
+    assert (change.change, change.key_digest, change.wraps) == ("end", desk.body.key_digest, ())
+
+
+def test_an_order_to_rotate_away_from_a_past_key_is_done(desk):
+    desk.body = replace(desk.body, epoch=1)
+    desk.begin()
+    desk.orders.give(Rotate(0))
+    desk.carry_out()
+    assert desk.orders.waiting() == []
+    assert desk.me.to_propose == []
+
+
+def test_a_site_that_has_sealed_as_many_keys_as_it_may_says_so(desk):
+    desk.state.founding._shown[desk.me.key] = KEYS_PER_AUTHOR_MAX
+    desk.orders.give(Rotate(0))
+    desk.carry_out()
+    assert desk.orders.waiting() == []
+    assert "let another do it" in desk.told[0]
 
 
 def test_an_order_that_is_done_is_dropped(desk):

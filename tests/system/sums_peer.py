@@ -16,7 +16,7 @@ from pathlib import Path
 from swarmcell.node.outbox import Outbox
 from swarmcell.node.signer import Signer
 from swarmcell.node.task import Contribution, Merge
-from swarmcell.workflows.join import take_part, take_seat
+from swarmcell.workflows.join import refuse_without_result, take_part, take_seat
 
 
 class Sums:
@@ -94,6 +94,7 @@ def main():
     seat = take_seat(Path(swarm_file), identity=name)
     task = Sums(name, int(rounds), int(size), sleep_s)
     ended = take_part(seat, task, run=Path(run), observer=tell)
+    refuse_without_result(ended, "its sums")
     tell("ended", {"height": ended.height, "digest": ended.digest.hex(), "rounds": json.loads(ended.state)["round"]})
 
 

@@ -77,6 +77,36 @@ def test_a_site_joins_while_peers_run_another_is_revoked_and_comes_back_under_a_
         ("site-d", True),
     ]
     assert seen["proposals"] == []
+    assert_key_is_renewed_and_the_swarm_ended(a, b, late, again)
+
+
+def assert_key_is_renewed_and_the_swarm_ended(a, b, late, again):
+    """Three of four approve; the rounds go on under the new key, and nothing goes on after the end."""
+    _, said = a.hospital.cli("swarm", "rotate", "swarm.toml", "--identity", "site-a")
+    assert "rotate site-a, approved by site-a" in said
+    for peer in (b, late):
+        approve(peer, "rotate")
+    everybody = {"site-a", "site-b", "site-d", "site-c2"}
+    a.wait_for(lambda peer: any(block["kind"] == "rotate" for block in peer.blocks()), "a fresh key")
+    rotated = next(block["height"] for block in a.blocks() if block["kind"] == "rotate")
+    a.wait_for(
+        lambda peer: any(x["height"] > rotated and everybody == set(x["included"]) for x in peer.blocks()),
+        "a round of all under the new key",
+    )
+    a.hospital.cli("swarm", "end", "swarm.toml", "--identity", "site-a")
+    for peer in (b, late):
+        approve(peer, "end")
+    for peer in (a, b, late, again):
+        assert "ended this swarm for good" in peer.ended(code=1)
+    shown = json.loads(a.hospital.cli("swarm", "show", "swarm.toml", "--json", "--quiet")[0])
+    assert [block["changed"] for block in shown if block["epoch"] == 2 and block["changed"]] == [
+        "the swarm's key renewed (epoch 2)",
+        "the swarm ended by its members",
+    ]
+    _, said = a.hospital.cli("swarm", "verify", "swarm.toml")
+    assert "entries" in said
+    _, said = a.hospital.cli("swarm", "end", "swarm.toml", "--identity", "site-a", code=7)
+    assert "has ended" in said
 
 
 def test_a_joiner_refuses_another_history_than_its_invitation_vouches_for(swarm):

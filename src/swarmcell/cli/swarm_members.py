@@ -1,4 +1,4 @@
-"""`swarmcell swarm invite`, `accept`, `revoke`, `approve`, `proposals`: who is a member."""
+"""`swarmcell swarm invite`, `accept`, `revoke`, `rotate`, `end`, `approve`, `proposals`: what members decide."""
 
 import shlex
 from pathlib import Path
@@ -99,11 +99,57 @@ def revoke(
     _end(made, swarm, as_json=json)
 
 
+@app.command("rotate")
+def rotate(
+    swarm: Annotated[Path, typer.Argument(help="The swarm file.")],
+    site: SiteFile = None,
+    identity: Signs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Propose to renew the swarm's key, sealed for all members. A quorum of them must approve.
+
+    For a swarm key that may be known elsewhere: what is sealed after the block, it does not open. What was sealed
+    before stays readable with it. Where a member's own identity may be known, `swarm revoke` it instead: that renews
+    the swarm's key as well, and the member comes back under a new identity (`swarm invite`).
+
+    Example: `swarmcell swarm rotate swarm.toml`
+    """
+    from swarmcell.workflows import members
+
+    _end(members.rotate(swarm, site_file=site, identity=identity), swarm, as_json=json)
+
+
+@app.command("end")
+def end(
+    swarm: Annotated[Path, typer.Argument(help="The swarm file.")],
+    site: SiteFile = None,
+    identity: Signs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Propose to end the swarm for good, before its study has a model. A quorum of the members must approve.
+
+    No block follows on the one that carries this out: every peer stops, and the swarm file serves for nothing but
+    `swarm show` and `swarm verify`. A study that goes on needs a new swarm.
+
+    Example: `swarmcell swarm end swarm.toml`
+    """
+    from swarmcell.workflows import members
+
+    _end(members.end(swarm, site_file=site, identity=identity), swarm, as_json=json)
+
+
 @app.command("approve")
 def approve(
     swarm: Annotated[Path, typer.Argument(help="The swarm file.")],
     proposal: Annotated[
-        str, typer.Argument(help="Beginning of the proposal's digest (6 digits or more), or the name of its member.")
+        str,
+        typer.Argument(
+            help="Beginning of the proposal's digest (6 digits or more), its member's name, or rotate, or end."
+        ),
     ],
     site: SiteFile = None,
     identity: Signs = None,

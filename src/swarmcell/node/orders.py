@@ -17,10 +17,12 @@ from swarmcell.errors import SwarmcellError, SwarmError
 from swarmcell.files import write_whole
 from swarmcell.node.blobs import Keyring, wraps
 from swarmcell.node.identity import Identity, identity_folder
+from swarmcell.swarm.founding import KEYS_PER_AUTHOR_MAX
 from swarmcell.swarm.genesis import Member
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Propose
 from swarmcell.swarm.proposals import fault_of
+from swarmcell.swarm.roster import Roster
 from swarmcell.swarm.state import State
 
 ORDERS_MAX = 64
@@ -50,7 +52,20 @@ class Approve:
     proposal: bytes
 
 
-Order: TypeAlias = Admit | Revoke | Approve
+@dataclass(frozen=True)
+class Rotate:
+    """Propose a fresh swarm key for all members, to follow the key of this epoch."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class End:
+    """Propose to end the swarm for good."""
+
+
+Change: TypeAlias = Admit | Revoke | Rotate | End
+Order: TypeAlias = Change | Approve
 
 
 class Orders:
@@ -96,6 +111,10 @@ def _name(order: Order) -> str:
             return f"revoke-{key.hex()[:16]}.json"
         case Approve(proposal=proposal):
             return f"approve-{proposal.hex()[:16]}.json"
+        case Rotate(epoch=epoch):
+            return f"rotate-{epoch}.json"
+        case End():
+            return "end.json"
         case _:
             assert_never(order)
 
@@ -123,6 +142,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Order]] = {
     "admit": _admit,
     "revoke": lambda content: Revoke(bytes.fromhex(content["key"]), content["f"]),
     "approve": lambda content: Approve(bytes.fromhex(content["proposal"])),
+    "rotate": lambda content: Rotate(int(content["epoch"])),
+    "end": lambda _: End(),
 }
 
 
@@ -145,7 +166,7 @@ class Clerk:
             match order:
                 case Approve(proposal=proposal):
                     self._approve(order, proposal, state, me)
-                case Admit() | Revoke():
+                case Admit() | Revoke() | Rotate() | End():
                     self._propose(order, state, me)
                 case _:
                     assert_never(order)
@@ -156,7 +177,7 @@ class Clerk:
         if ("approve", proposal) in me.done or carried_out:
             self.orders.done(order)
 
-    def _propose(self, order: Admit | Revoke, state: State, me: Me) -> None:
+    def _propose(self, order: Change, state: State, me: Me) -> None:
         if is_done(order, state):
             self.orders.done(order)
             return
@@ -164,60 +185,95 @@ class Clerk:
             return
         me.to_propose[:] = [change for change in me.to_propose if not _is_about(change, order)]
         try:
-            change = proposal_of(order, state, self.keyring)
+            change = proposal_of(order, state, self.keyring, me.key)
         except SwarmcellError as error:
             self.tell(str(error))
             return  # the key may come
-        if fault := fault_of(change, state.roster, state.key_digest):
+        fault = fault_of(change, state.roster, state.key_digest)
+        if change.wraps and state.founding.shown_by(me.key) >= KEYS_PER_AUTHOR_MAX:
+            fault = (
+                f"this site has sealed {KEYS_PER_AUTHOR_MAX} keys in this swarm, which is the most; let another do it"
+            )
+        if fault:
             self.orders.done(order)
             self.tell(f"cannot propose to {change.change} {change.member.name}: {fault}")
             return
         me.to_propose.append(change)
 
 
-def is_done(order: Admit | Revoke, state: State) -> bool:
-    """Say whether the roster is as the order wants it."""
-    if isinstance(order, Admit):
-        return state.roster.members.get(order.member.signing_key) == order.member
-    return order.key not in state.roster
+def is_done(order: Change, state: State) -> bool:
+    """Say whether the swarm is as the order wants it."""
+    match order:
+        case Admit(member=member):
+            return state.roster.members.get(member.signing_key) == member
+        case Revoke(key=key):
+            return key not in state.roster
+        case Rotate(epoch=epoch):
+            return state.body is not None and state.body.epoch > epoch
+        case End():
+            return state.finished
+        case _:
+            assert_never(order)
 
 
-def _under_way(order: Admit | Revoke, state: State, me: Me) -> list[Propose]:
+def _under_way(order: Change, state: State, me: Me) -> list[Propose]:
     """Return this peer's own proposals of that change: on their way to the log, or in it."""
     own = [payload for _, entry, payload in state.proposals.open.values() if entry.author == me.key]
     return [change for change in [*me.to_propose, *own] if _is_about(change, order)]
 
 
-def _is_about(change: Propose, order: Admit | Revoke) -> bool:
-    if isinstance(order, Admit):
-        return change.change == "admit" and change.member == order.member and order.f in {None, change.f}
-    return change.change == "revoke" and change.member.signing_key == order.key and order.f in {None, change.f}
+def _is_about(change: Propose, order: Change) -> bool:
+    match order:
+        case Admit(member=member, f=f):
+            return change.change == "admit" and change.member == member and f in {None, change.f}
+        case Revoke(key=key, f=f):
+            return change.change == "revoke" and change.member.signing_key == key and f in {None, change.f}
+        case Rotate():
+            return change.change == "rotate"
+        case End():
+            return change.change == "end"
+        case _:
+            assert_never(order)
 
 
-def proposal_of(order: Admit | Revoke, state: State, keyring: Keyring) -> Propose:
+def proposal_of(order: Change, state: State, keyring: Keyring, me: bytes) -> Propose:
     """Return what carries out an order: the present key sealed for a newcomer, or a fresh one for all who stay.
+
+    Parameters
+    ----------
+    me
+        Signing key of the member that proposes.
 
     Raises
     ------
     SwarmError
         If this identity does not hold the present key.
     """
-    f = state.roster.f if order.f is None else order.f
-    if isinstance(order, Revoke):
-        members = [member for key, member in state.roster.members.items() if key != order.key]
-        fresh = keyring.bring(members)
-        return Propose(
-            change="revoke",
-            member=state.roster.members[order.key],
-            f=f,
-            key_digest=fresh.key_digest,
-            wraps=fresh.wraps,
-        )
-    body = state.body
-    key = keyring.of_epoch(body.epoch) if body else None
+    roster = state.roster
+    match order:
+        case Revoke(key=key, f=f):
+            return _with_fresh_key("revoke", roster.members[key], roster.f if f is None else f, roster, keyring)
+        case Rotate():
+            return _with_fresh_key("rotate", roster.members[me], roster.f, roster, keyring)
+        case End():
+            return Propose(change="end", member=roster.members[me], f=roster.f, key_digest=state.key_digest)
+        case Admit(member=member, f=f):
+            sealed = wraps(_present_key(member, state, keyring), [member])
+            f = roster.f if f is None else f
+            return Propose(change="admit", member=member, f=f, key_digest=state.key_digest, wraps=sealed)
+        case _:
+            assert_never(order)
+
+
+def _with_fresh_key(change: str, member: Member, f: int, roster: Roster, keyring: Keyring) -> Propose:
+    gone = member.signing_key if change == "revoke" else b""
+    fresh = keyring.bring([one for key, one in roster.members.items() if key != gone])
+    return Propose(change=change, member=member, f=f, key_digest=fresh.key_digest, wraps=fresh.wraps)
+
+
+def _present_key(guest: Member, state: State, keyring: Keyring) -> bytes:
+    key = keyring.of_epoch(state.body.epoch) if state.body else None
     if key is None:
-        msg = f"cannot propose to admit {order.member.name} yet: this site does not hold the swarm's present key"
+        msg = f"cannot propose to admit {guest.name} yet: this site does not hold the swarm's present key"
         raise SwarmError(msg)
-    return Propose(
-        change="admit", member=order.member, f=f, key_digest=state.key_digest, wraps=wraps(key, [order.member])
-    )
+    return key

@@ -21,7 +21,8 @@ def status(seen: SwarmView) -> RenderableType:
 def _head(seen: SwarmView) -> list[str]:
     n_up = sum(member.is_up for member in seen.members)
     lines = [
-        f"study {seen.study}, swarm {seen.digest[:16]}: {len(seen.members)} members, quorum {seen.quorum}, f = {seen.f}"
+        f"study {seen.study}, swarm {seen.digest[:16]}: {len(seen.members)} members, quorum {seen.quorum}, "
+        f"f = {seen.f}, key epoch {seen.epoch}"
     ]
     if seen.engine is not None:
         size = f"{seen.engine.last - seen.engine.first + 1} entries, {seen.engine.size_bytes / 2**20:.1f} MiB"
@@ -39,7 +40,11 @@ def _head(seen: SwarmView) -> list[str]:
 
 def _proposed(proposal: ProposalView, seen: SwarmView) -> str:
     votes = f"{len(proposal.approved_by)} of {seen.quorum} approvals ({', '.join(proposal.approved_by)})"
-    return f"{proposal.change} {proposal.member}, {votes}"
+    what = _OF_ALL.get(proposal.change) or f"{proposal.change} {proposal.member}"
+    return f"{what}, {votes}"
+
+
+_OF_ALL = {"rotate": "rotate (a fresh swarm key)", "end": "end (the swarm, for good)"}
 
 
 def proposals(seen: SwarmView) -> Table:
@@ -61,7 +66,7 @@ def _member(member: MemberView) -> tuple[str, ...]:
 
 def blocks(seen: SwarmView) -> Table:
     """Return the blocks, one row each."""
-    table = Table("block", "kind", "after", "accuracy", "merged", "left out", "state", "commits")
+    table = Table("block", "kind", "after", "accuracy", "merged or changed", "left out", "state", "commits")
     for block in blocks_json(seen):
         n_members = len(block["members"])
         left_out = "; ".join(f"{name}: {reason}" for name, reason in block["left_out"].items())
@@ -71,7 +76,7 @@ def blocks(seen: SwarmView) -> Table:
             block["kind"] + (" (end)" if block["finished"] else ""),
             _after(block["about"]),
             _validation(block["about"]),
-            "all" if len(merged) == n_members else ", ".join(merged),
+            block["changed"] or ("all" if len(merged) == n_members else ", ".join(merged)),
             left_out,
             block["state"][:12],
             f"{block['commits']} of {n_members}",

@@ -31,15 +31,19 @@ class Founding:
         if not wanted and any(known.author == entry.author for known, _ in self.accepts.values()):
             return "accepted already"
         self.accepts[entry.digest] = (entry, payload)
-        return self._take(entry, position, payload.key_digest, wraps)
+        return self._take(entry, position, payload.key_digest, wraps, wanted=wanted)
+
+    def shown_by(self, author: bytes) -> int:
+        """Return how many keys an author has shown; `KEYS_PER_AUTHOR_MAX` at most, but for those that were wanted."""
+        return self._shown.get(author, 0)
 
     def bringing(self) -> list[tuple[Entry, Accept]]:
         """Return the accepts that brought a key, in log order."""
         return [(entry, payload) for entry, payload in self.accepts.values() if payload.wraps]
 
-    def wrap(self, entry: Entry, payload: Wrap | Propose, position: int) -> str:
+    def wrap(self, entry: Entry, payload: Wrap | Propose, position: int, *, wanted: bool = False) -> str:
         """Take up a key sealed once more, or with a proposal; return why it does not count, or nothing."""
-        return self._take(entry, position, payload.key_digest, payload.wraps)
+        return self._take(entry, position, payload.key_digest, payload.wraps, wanted=wanted)
 
     def sealed_for(self, key: bytes, member: bytes) -> tuple[bytes, ...]:
         """Return what was sealed for a member, any of which may hold the swarm key with this digest."""
@@ -53,8 +57,8 @@ class Founding:
         """Return the entries from which this can be built again."""
         yield from self._kept
 
-    def _take(self, entry: Entry, position: int, key: bytes, wraps: Wraps) -> str:
-        if self._shown.get(entry.author, 0) >= KEYS_PER_AUTHOR_MAX:
+    def _take(self, entry: Entry, position: int, key: bytes, wraps: Wraps, *, wanted: bool) -> str:
+        if not wanted and self._shown.get(entry.author, 0) >= KEYS_PER_AUTHOR_MAX:
             return "too many keys"
         self._shown[entry.author] = self._shown.get(entry.author, 0) + 1
         self._kept.append((position, entry))

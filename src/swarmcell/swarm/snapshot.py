@@ -123,7 +123,7 @@ def _replace(state: State, position: int, entry: Entry) -> None:
         case Accept() as payload:
             state.founding.accept(entry, payload, position, founding(state.genesis))
         case Wrap() as payload:
-            state.founding.wrap(entry, payload, position)
+            state.founding.wrap(entry, payload, position, wanted=True)
         case Approve(proposal=proposal):
             state.proposals.approve(entry, proposal, position)
         case Checkpoint() as payload:
@@ -139,7 +139,7 @@ def _replace_proposal(state: State, position: int, entry: Entry, payload: Propos
     if any(kept.digest == entry.digest for _, kept in state.founding.entries()) or not payload.wraps:
         state.proposals.propose(entry, payload, position)
     else:
-        state.founding.wrap(entry, payload, position)
+        state.founding.wrap(entry, payload, position, wanted=True)
 
 
 def _candidate(state: State) -> Plain:

@@ -212,8 +212,8 @@ class State:
     def _take_rare(self, position: int, entry: Entry) -> str:
         match entry.payload:
             case Propose() as payload:
-                fault = self.founding.wrap(entry, payload, position) if payload.wraps else ""
-                wanted = entry in self.wanted
+                wanted = entry in self.wanted  # a certified body may rest on it
+                fault = self.founding.wrap(entry, payload, position, wanted=wanted) if payload.wraps else ""
                 fault = fault or self.proposals.propose(entry, payload, position, wanted=wanted)
                 return fault or self._approved(entry.digest)
             case Approve(proposal=proposal):

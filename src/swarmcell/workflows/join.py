@@ -81,6 +81,30 @@ def _identity(swarm: SwarmFile, path: Path, site: Site | None, wanted: str | Non
     return identities.load(choice)
 
 
+def refuse_without_result(ended: Ended, result: str) -> None:
+    """Say why a study has no result, if it has none.
+
+    Parameters
+    ----------
+    result
+        What it should have made: `a model`.
+
+    Raises
+    ------
+    SwarmError
+        If the study failed, or its members ended the swarm before.
+    """
+    if ended.failure:
+        msg = f"the swarm's study ended without {result}: {ended.failure}"
+        raise SwarmError(msg)
+    if ended.bodies and ended.bodies[-1].kind == "end":
+        msg = (
+            f"the members ended this swarm for good by block {ended.height}, before its study had {result}. "
+            "Its blocks stay readable: swarmcell swarm show. A study that goes on needs a new swarm: swarm create."
+        )
+        raise SwarmError(msg)
+
+
 def take_part(seat: Seat, task: Task, *, run: Path, observer: Observer) -> Ended:
     """Run a peer until the study has ended; the folder `run` holds its ledger.
 

@@ -1,4 +1,4 @@
-"""Changing who is a member: inviting, accepting, revoking, approving; and the proposals that are open.
+"""Changing who is a member: inviting, accepting, revoking, approving; renewing the swarm's key; ending the swarm.
 
 Rules: nothing is signed here. What this site's operator decides is left as an order for the running peer
 (`node/orders.py`), after the log has shown that it can follow; then the log is watched for a while until it is there.
@@ -18,13 +18,14 @@ from swarmcell.errors import InputError, SwarmError, UsageError
 from swarmcell.files import write_whole
 from swarmcell.node import identity as identities
 from swarmcell.node.identity import Card, Identity
-from swarmcell.node.orders import Admit, Approve, Order, Orders, Revoke
+from swarmcell.node.orders import Admit, Approve, End, Order, Orders, Revoke, Rotate
 from swarmcell.swarm.genesis import Member, tolerates
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.swarm_view import Onlooker, ProposalView, SwarmView, open_onlooker
 
 WATCH_S = 8.0  # a running peer takes an order up within a second; chosen
 _WATCH_EVERY_S = 0.3
+_ABOUT_MEMBERS = ("admit", "revoke")
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,32 @@ def revoke(
     return desk.order(Revoke(bytes.fromhex(key), f), lambda p: p.change == "revoke" and p.member_key == key)
 
 
+def rotate(swarm: Path, *, site_file: Path | None = None, identity: str | None = None) -> Ordered:
+    """Propose a fresh swarm key for all members: what is sealed later, nobody opens with the present one.
+
+    Raises
+    ------
+    SwarmError
+        If this site is no member, or the study has ended.
+    """
+    desk = _Desk(swarm, site_file, identity)
+    epoch = desk.look().epoch
+    return desk.order(Rotate(epoch), lambda p: p.change == "rotate" and not p.fault)
+
+
+def end(swarm: Path, *, site_file: Path | None = None, identity: str | None = None) -> Ordered:
+    """Propose to end the swarm for good: no block follows on the one that carries this out.
+
+    Raises
+    ------
+    SwarmError
+        If this site is no member, or the study has ended already.
+    """
+    return _Desk(swarm, site_file, identity).decide(End(), lambda p: p.change == "end" and not p.fault)
+
+
 def approve(swarm: Path, proposal: str, *, site_file: Path | None = None, identity: str | None = None) -> Ordered:
-    """Approve an open proposal, by the beginning of its digest or the name of the member that it is about.
+    """Approve an open proposal: by the beginning of its digest, its member's name, or the word `rotate` or `end`.
 
     Raises
     ------
@@ -183,7 +208,11 @@ def approve(swarm: Path, proposal: str, *, site_file: Path | None = None, identi
     desk = _Desk(swarm, site_file, identity)
     seen = desk.look()
     found = [
-        p for p in seen.proposals if p.member == proposal or (len(proposal) >= 6 and p.digest.startswith(proposal))
+        p
+        for p in seen.proposals
+        if (p.member == proposal and p.change in _ABOUT_MEMBERS)
+        or (p.change == proposal and p.change not in _ABOUT_MEMBERS)
+        or (len(proposal) >= 6 and p.digest.startswith(proposal))
     ]
     if len(found) != 1:
         there = ", ".join(f"{p.digest[:16]} ({p.change} {p.member})" for p in seen.proposals) or "none"
@@ -229,6 +258,11 @@ class _Desk:
         finally:
             await onlooker.close()
 
+    def decide(self, order: Order, fits: Callable[[ProposalView], bool]) -> Ordered:
+        """Look whether members can change, then leave an order (`order`)."""
+        self.look()
+        return self.order(order, fits)
+
     def order(self, order: Order, fits: Callable[[ProposalView], bool]) -> Ordered:
         """Leave an order, and watch the log until it shows the proposal that fits, or for `WATCH_S`."""
         self._orders.give(order)
@@ -256,5 +290,9 @@ def _is_carried_out(order: Order, seen: SwarmView) -> bool:
             return member.signing_key.hex() in {m.key for m in seen.members}
         case Revoke(key=key):
             return key.hex() not in {m.key for m in seen.members}
+        case Rotate(epoch=epoch):
+            return seen.epoch > epoch
+        case End():
+            return seen.finished
         case Approve(proposal=proposal):
             return any(block.body.proposal == proposal for block in seen.blocks)

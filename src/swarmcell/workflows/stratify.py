@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from swarmcell.errors import CellsError, MergeError, ModelError, OutputError, SwarmError, UsageError
+from swarmcell.errors import CellsError, MergeError, ModelError, OutputError, UsageError
 from swarmcell.files import write_whole, writing
 from swarmcell.model import contribution as learnt
 from swarmcell.model import released as classifiers
@@ -150,9 +150,7 @@ def stratify_in_swarm(
     observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
     folder.mkdir(parents=True, exist_ok=True)
     ended = join.take_part(seat, SiteTask(Stratifier(study, table)), run=folder, observer=observer)
-    if ended.failure:
-        msg = f"the swarm's study ended without strata: {ended.failure}"
-        raise SwarmError(msg)
+    join.refuse_without_result(ended, "strata")
     card = {"found": "swarm", "swarm": seat.swarm.digest}
     return _written(from_bytes(ended.state), study, table, prepared, folder, options, card)
 

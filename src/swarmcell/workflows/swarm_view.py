@@ -77,6 +77,8 @@ class SwarmView:
     ----------
     height, view, round
         What is being decided: the height of the last block plus one, its view, and the round of the next merge.
+    epoch
+        How often the swarm's key was renewed.
     blocks
         Final blocks, in order.
     waits_for, waited_for
@@ -90,6 +92,7 @@ class SwarmView:
     height: int
     view: int
     round: int
+    epoch: int
     finished: bool
     failure: str
     engine: Health | None
@@ -192,6 +195,7 @@ def view(state: State, heard: Mapping[bytes, Presence], engine: Health | None) -
         height=state.height,
         view=state.ballot.view,
         round=state.rounds.number,
+        epoch=body.epoch if body else 0,
         finished=state.finished,
         failure=body.failure if body else "",
         engine=engine,
@@ -242,7 +246,9 @@ def status_json(seen: SwarmView) -> dict[str, Any]:
         }
         for member in seen.members
     ]
-    plain = {name: getattr(seen, name) for name in ("study", "digest", "quorum", "f", "height", "view", "round")}
+    plain = {
+        name: getattr(seen, name) for name in ("study", "digest", "quorum", "f", "height", "view", "round", "epoch")
+    }
     waits = {"waits_for": seen.waits_for, "waited_for": list(seen.waited_for)}
     ends = {"finished": seen.finished, "failure": seen.failure, "ignored": dict(seen.ignored)}
     proposals = [dict(vars(proposal)) for proposal in seen.proposals]
@@ -251,14 +257,27 @@ def status_json(seen: SwarmView) -> dict[str, Any]:
 
 def blocks_json(seen: SwarmView) -> list[dict[str, Any]]:
     """Return the blocks as plain values, for programs."""
-    return [_block_json(block, _names(seen)) for block in seen.blocks]
+    before = (None, *seen.blocks)
+    return [_block_json(block, last, _names(seen)) for last, block in zip(before, seen.blocks, strict=False)]
 
 
 def _names(seen: SwarmView) -> dict[bytes, str]:
     return {s.member.signing_key: s.member.name for block in seen.blocks for s in block.body.roster}
 
 
-def _block_json(block: Block, names: Mapping[bytes, str]) -> dict[str, Any]:
+def _changed(block: Block, last: Block | None) -> str:
+    """Say what a block that merges nothing changed; empty for a merge, and where the block before is not at hand."""
+    body = block.body
+    if last is None or body.kind == "merge":
+        return ""
+    now, then = ({s.member.name for s in b.roster} for b in (body, last.body))
+    said = [f"{name} admitted" for name in sorted(now - then)] + [f"{name} revoked" for name in sorted(then - now)]
+    if body.epoch != last.body.epoch:
+        said.append(f"the swarm's key renewed (epoch {body.epoch})")
+    return ", ".join([*said, "the swarm ended by its members"] if body.kind == "end" else said)
+
+
+def _block_json(block: Block, last: Block | None, names: Mapping[bytes, str]) -> dict[str, Any]:
     body = block.body
     return {
         "height": body.height,
@@ -268,6 +287,8 @@ def _block_json(block: Block, names: Mapping[bytes, str]) -> dict[str, Any]:
         "view": block.view,
         "round": body.round,
         "epoch": body.epoch,
+        "changed": _changed(block, last),
+        "proposal": body.proposal.hex(),
         "members": [standing.member.name for standing in body.roster],
         "f": body.f,
         "included": [names.get(author, author.hex()) for author, _ in body.included],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarmcell import __version__
-from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
+from swarmcell.errors import CellsError, ModelError, UsageError
 from swarmcell.model import released
 from swarmcell.model.feature_rounds import BY_COUNTS
 from swarmcell.model.learning import Learner, check_floors
@@ -176,9 +176,7 @@ def train_in_swarm(
     folder.write_settings(settings)
     noted = _tell_start(folder, observer, cells, study, list(cells.notes))
     ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer))
-    if ended.failure:
-        msg = f"the swarm's study ended without a model: {ended.failure}"
-        raise SwarmError(msg)
+    join.refuse_without_result(ended, "a model")
     merged = _release_merged(folder, ended, study, cells, seat.swarm.digest)
     observer("model", {"model": "merged", "path": str(folder.merged), "card": _card(merged)})
     models, cards = {"merged": folder.merged}, {"merged": _card(merged)}
