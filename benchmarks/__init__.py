@@ -1,0 +1,1 @@
+"""Measurements of the program; see `python -m benchmarks --help` and docs/benchmarks.md."""
