@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.figures import Figure
 from scipy import sparse
+
+from benchmarks.figures import Figure
 
 REPEATS = 5
 N_CELLS, N_GENES, ROWS, FILLED = 120_000, 2_000, 1_024, 0.1

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure
-
 from swarmcell.workflows.demo import Demonstration, demonstrate
 
 REPEATS = 3

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.figures import Figure
 from scipy import sparse
+
+from benchmarks.figures import Figure
 
 REPEATS = 1
 N_CELLS = int(os.environ.get("SWARMCELL_BENCH_CELLS", "200000"))

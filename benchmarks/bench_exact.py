@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.figures import Figure
 from scipy import sparse
+
+from benchmarks.figures import Figure
 
 REPEATS = 1  # minutes each
 N_CELLS = int(os.environ.get("SWARMCELL_BENCH_CELLS", "100000"))

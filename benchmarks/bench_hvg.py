@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.figures import Figure
 from scipy import sparse
 
+from benchmarks.figures import Figure
 from swarmcell.model import variable_genes
 from swarmcell.model.learning import Learner
 from swarmcell.model.state import digest, from_bytes

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
+
 from benchmarks.figures import Figure
 from benchmarks.merge_cases import (
     ATTACKS,
@@ -24,7 +25,6 @@ from benchmarks.merge_cases import (
     oracle,
     probabilities,
 )
-
 from swarmcell.model.classifier import initial
 from swarmcell.model.encoding import Named, encode
 from swarmcell.model.study import FitRule

@@ -15,11 +15,11 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import torch
-from benchmarks.figures import Figure
-from benchmarks.merge_cases import DATA, SETS, Cells, learn, macro_f1
 from scipy import sparse
 from sklearn.metrics import f1_score, roc_auc_score
 
+from benchmarks.figures import Figure
+from benchmarks.merge_cases import DATA, SETS, Cells, learn, macro_f1
 from swarmcell.model import released
 from swarmcell.model.learning import Learner
 from swarmcell.model.state import MergedState

@@ -24,7 +24,6 @@ START_S_MAX = 5.0
 def write_ledger(path: Path, rounds: int) -> dict[str, float]:
     """Read a long log into a ledger as a peer does, and return what the first reading took."""
     from benchmarks.long_log import GENESIS, IDENTITIES, long_log
-
     from swarmcell.node import ledger, memory
     from swarmcell.node.ledger import Cursor, Read
     from swarmcell.swarm.me import Me
@@ -61,7 +60,6 @@ def write_ledger(path: Path, rounds: int) -> dict[str, float]:
 def start_s(path: Path, rounds: int) -> float:
     """Return the seconds in which a peer knows from its ledger all that it knew."""
     from benchmarks.long_log import GENESIS, IDENTITIES
-
     from swarmcell.node import ledger, memory
     from swarmcell.swarm.me import Me
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from benchmarks.figures import Figure
 
+from benchmarks.figures import Figure
 from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, screen, stamp
 from swarmcell.model.encoding import Named, encode
 from swarmcell.model.state import MergedState, from_bytes, to_bytes

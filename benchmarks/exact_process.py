@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.merge_cases import one_site
 from scipy import sparse
 
+from benchmarks.merge_cases import one_site
 from swarmcell.model.learning import Learner
 from swarmcell.model.state import from_bytes
 from swarmcell.model.study import FitRule, Study
