@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmcell.errors import ModelError
-from swarmcell.model.fixed import PARAMETER_BITS, divide, root, to_float, to_int32, to_int64, weighted_mean
+from swarmcell.model.fixed import PARAMETER_BITS, divide, root, to_float, to_int32, to_int64
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -47,32 +47,6 @@ def test_a_quotient_is_rounded_half_to_even(numerator, denominator):
 @pytest.mark.parametrize(("numerator", "expected"), [(1, 0), (3, 2), (5, 2), (-1, 0), (-3, -2)])
 def test_halves_go_to_the_even_neighbour(numerator, expected):
     assert divide(np.array([numerator]), 2).tolist() == [expected]
-
-
-sites = st.lists(
-    st.tuples(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), min_size=3, max_size=3), st.integers(1, 2**40)),
-    min_size=1,
-    max_size=6,
-)
-
-
-@given(sites, st.randoms())
-def test_a_weighted_mean_is_exact_and_independent_of_the_order(parts, rng):
-    total = sum(weight for _, weight in parts)
-    exact = [round(sum(Fraction(w * v[i]) for v, w in parts) / total) for i in range(3)]
-    for _ in range(2):
-        arrays = [np.array(v, np.int32) for v, _ in parts]
-        assert weighted_mean(arrays, [w for _, w in parts]).tolist() == exact
-        rng.shuffle(parts)
-
-
-@given(st.integers(-(2**31) + 1, 2**31 - 1), st.lists(st.integers(1, 2**40), min_size=1, max_size=5))
-def test_the_mean_of_equal_arrays_is_that_array(value, weights):
-    assert weighted_mean([np.array([value], np.int32)] * len(weights), weights).tolist() == [value]
-
-
-def test_the_mean_of_empty_arrays_is_empty():
-    assert weighted_mean([np.zeros(0, np.int32)] * 2, [1, 2]).tolist() == []
 
 
 @given(st.integers(0, 2**200))

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from fractions import Fraction
 from itertools import permutations
 
 import numpy as np
@@ -41,6 +42,39 @@ def stacked(name, updates=SITES):
 
 def merged(rule, updates=SITES, before=None):
     return rules.combine(rule, before or Merged(START), updates)
+
+
+sites = st.lists(
+    st.tuples(st.lists(st.integers(-(2**31) + 1, 2**31 - 1), min_size=3, max_size=3), st.integers(1, 2**40)),
+    min_size=1,
+    max_size=6,
+)
+
+
+def average(parts):
+    updates = [
+        Update(weight=w, n_cells=w, n_donors=1, score=NONE, arrays={"bias": np.array(v, np.int32)}) for v, w in parts
+    ]
+    start = {"bias": np.zeros(len(parts[0][0]), np.int32)}
+    return rules.combine(FitRule(merge="fedavg"), Merged(start), updates).now["bias"].tolist()
+
+
+@given(sites, st.randoms())
+def test_a_weighted_mean_is_exact_and_independent_of_the_order(parts, rng):
+    total = sum(weight for _, weight in parts)
+    exact = [round(sum(Fraction(w * v[i]) for v, w in parts) / total) for i in range(3)]
+    for _ in range(2):
+        assert average(parts) == exact
+        rng.shuffle(parts)
+
+
+@given(st.integers(-(2**31) + 1, 2**31 - 1), st.lists(st.integers(1, 2**40), min_size=1, max_size=5))
+def test_the_mean_of_equal_arrays_is_that_array(value, weights):
+    assert average([([value], weight) for weight in weights]) == [value]
+
+
+def test_the_mean_of_empty_arrays_is_empty():
+    assert average([([], 1), ([], 2)]) == []
 
 
 def test_fednova_is_its_formula():
@@ -155,14 +189,14 @@ def test_an_average_is_moved_at_will_by_one_site():
     assert np.abs(found["weight"] - liar.arrays["weight"]).max() < 100
 
 
-@pytest.mark.parametrize("name", sorted(rules.RULES))
+@pytest.mark.parametrize("name", sorted([*rules.AVERAGES, *rules.SINGLE]))
 def test_where_nobody_trained_nothing_changes(name):
     idle = [replace(u, weight=0) for u in SITES]
     before = Merged(START, {"first.bias": np.ones(3, np.int64)})
     assert rules.combine(FitRule(merge=name), before, idle) == before
 
 
-@pytest.mark.parametrize("name", sorted(rules.RULES))
+@pytest.mark.parametrize("name", sorted([*rules.AVERAGES, *rules.SINGLE]))
 def test_any_integers_can_be_merged(name):
     last = (1 << 31) - 1
     extreme = [
@@ -181,7 +215,7 @@ def test_any_integers_can_be_merged(name):
         assert all(np.abs(a.astype(np.int64)).max() <= last for a in found.now.values())
 
 
-@pytest.mark.parametrize("name", sorted(rules.RULES))
+@pytest.mark.parametrize("name", sorted([*rules.AVERAGES, *rules.SINGLE]))
 def test_bits_are_the_same_in_any_order_of_the_sites(name):
     rule = FitRule(merge=name, rounds_max=3, batch_rows=64)
     study = replace(STUDY, cell=rule)

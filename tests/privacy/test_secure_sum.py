@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from secret_sums import SLOTS, Swarm
 
-from swarmcell.errors import ConfigError, MergeError
+from swarmcell.errors import ConfigError, MergeError, ModelError
+from swarmcell.model import local_rounds
 from swarmcell.model.encoding import Named, decode, encode
+from swarmcell.model.merges import rules
 from swarmcell.model.stages import check_study
+from swarmcell.model.state import MergedState
 from swarmcell.model.state import from_bytes as study_state
 from swarmcell.model.study import FitRule, PrivacyRule, Study
 from swarmcell.privacy import masks, secure_state, shares
@@ -252,7 +255,7 @@ def test_a_state_is_read_back_and_a_damaged_one_refused():
 # -- studies -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("merge", ["fedavg", "median", "multi-krum"])
+@pytest.mark.parametrize("merge", sorted(rules.SINGLE))
 def test_a_merge_that_needs_single_updates_is_refused_in_words(merge):
     study = Study(
         name="x",
@@ -268,6 +271,26 @@ def test_a_merge_that_needs_single_updates_is_refused_in_words(merge):
 
 def test_an_exact_fit_in_secret_is_the_exact_fit(lab_of_cells):
     plain, secret = lab_of_cells(secure=False), lab_of_cells(secure=True)
+    assert_same(plain, secret)
+
+
+@pytest.mark.parametrize("merge", sorted(rules.AVERAGES))
+def test_an_average_in_secret_is_the_average_to_the_bit(lab_of_cells, merge):
+    rule = FitRule(merge=merge, rounds_max=3, batch_rows=32)
+    plain, secret = lab_of_cells(secure=False, rule=rule), lab_of_cells(secure=True, rule=rule)
+    assert plain.arrays["cell.weight"].any()
+    assert_same(plain, secret)
+
+
+def test_parameters_too_large_for_a_secure_sum_are_refused_by_their_own_site():
+    state = MergedState(rules="", stage="cell", phase="fit")
+    fitted = {"bias": np.array([1 << 30], np.int32)}
+    local_rounds.weighted(state, FitRule(merge="fedavg"), fitted, 1 << 25)
+    with pytest.raises(ModelError, match="beyond the bound of a secure sum"):
+        local_rounds.weighted(state, FitRule(merge="fedavg"), fitted, (1 << 25) + 1)
+
+
+def assert_same(plain, secret):
     assert plain.results["cell"].sites == secret.results["cell"].sites == 3
     assert plain.results["cell"].rounds == secret.results["cell"].rounds
     assert plain.results["cell"].score == secret.results["cell"].score
@@ -286,8 +309,8 @@ def lab_of_cells():
     X, y = pool()
     parts = [slice(0, 80), slice(80, 150), slice(150, 240)]
 
-    def learn(*, secure):
-        study = replace(STUDY, privacy=PrivacyRule(secure_aggregation=secure))
+    def learn(*, secure, rule=STUDY.cell):
+        study = replace(STUDY, cell=rule, privacy=PrivacyRule(secure_aggregation=secure))
         learners = [Learner(study, site(X[part], y[part]), threads=1) for part in parts]
         if secure:
             learners = [

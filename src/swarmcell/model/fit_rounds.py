@@ -27,7 +27,7 @@ def fit_slots(state: MergedState, study: Study) -> dict[str, Slot]:
         return exact_slots(state, study)
     n_classes = len(labels(study, state.stage))
     wanted = shapes(rule, n_inputs(state, study, state.stage), n_classes)
-    return rules.slots(rule, wanted)
+    return rules.slots(rule, wanted, weighted=study.privacy.secure_aggregation)
 
 
 def merge_fit(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedState:
@@ -41,7 +41,8 @@ def merge_fit(state: MergedState, study: Study, updates: Sequence[Update]) -> Me
         return _end(judged, study, updates)
     if state.phase == "validate":
         return _end(judged, study, updates)
-    combined = rules.combine(rule, Merged(state.group("now"), state.group("memory")), updates)
+    before, weighted = Merged(state.group("now"), state.group("memory")), study.privacy.secure_aggregation
+    combined = rules.combine(rule, before, updates, weighted=weighted)
     merged = replace(judged, stage_round=state.stage_round + 1).with_group("now", combined.now)
     merged = merged.with_group("memory", combined.memory)
     if merged.stage_round < rule.rounds_limit:

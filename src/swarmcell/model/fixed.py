@@ -90,24 +90,6 @@ def divide(numerator: npt.NDArray[Any], denominator: int) -> npt.NDArray[Any]:
     return np.asarray(quotient + up.astype(quotient.dtype))
 
 
-def weighted_mean(arrays: Sequence[npt.NDArray[Any]], weights: Sequence[int]) -> Integers:
-    """Return `sum(weight * array) / sum(weight)`, rounded half to even, the same bits in any order.
-
-    Parameters
-    ----------
-    arrays
-        Integer arrays of one shape, one per peer.
-    weights
-        One per peer, all > 0.
-    """
-    largest = max((int(np.abs(a.astype(np.int64)).max()) for a in arrays if a.size), default=0)
-    fits = (largest + 1) * sum(weights) < 2**62
-    total = np.zeros(arrays[0].shape, np.int64 if fits else object)
-    for array, weight in zip(arrays, weights, strict=True):
-        total = total + array.astype(total.dtype) * weight
-    return np.asarray(divide(total, sum(weights)).astype(np.int64))
-
-
 def root(values: Sequence[int]) -> list[int]:
     """Return the integer square roots, rounded down."""
     return [math.isqrt(value) for value in values]

@@ -169,7 +169,8 @@ class Learner:
             found = local_rounds.trained(state, rule, examples, seed=self._seed, device=device, stop=stop)
             if found is None:
                 return None
-            arrays = found
+            summed = self.study.privacy.secure_aggregation
+            arrays = local_rounds.weighted(state, rule, found, len(examples.train)) if summed else found
         return Contribution(
             kind="update",
             parameters=encode(Named(stamp(state, weight=len(examples.train)), arrays)),

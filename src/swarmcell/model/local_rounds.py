@@ -6,14 +6,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from swarmcell.cells.batches import generator
+from swarmcell.errors import ModelError
 from swarmcell.model import local_fit
 from swarmcell.model.classifier import to_floats
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import Floats, to_int32
 from swarmcell.model.local_fit import Examples
+from swarmcell.model.merges import averages
 from swarmcell.model.merges.averages import CONTROL, STEPS
 from swarmcell.model.state import MergedState
 from swarmcell.model.study import FitRule
+
+TERM_LAST = 1 << 55  # of one site's part of a secure sum: those of a hundred sites fit 62 bits
 
 
 def trained(
@@ -40,6 +44,25 @@ def trained(
     if rule.merge == "fednova":
         arrays[STEPS] = np.array([rule.epochs_per_round * -(-len(examples.train) // rule.batch_rows)], np.int64)
     return arrays
+
+
+def weighted(state: MergedState, rule: FitRule, arrays: Mapping[str, Array], weight: int) -> dict[str, Array]:
+    """Return a site's part of the sums that the merge reads, for secure aggregation: it is never seen alone.
+
+    Raises
+    ------
+    ModelError
+        If a part is so large that the sums of a hundred sites might not fit 64 bits.
+    """
+    parts = averages.terms(rule, state.group("now"), arrays, weight)
+    largest = max(int(np.abs(part).max(initial=0)) for part in parts.values())
+    if largest > TERM_LAST:
+        msg = (
+            f"stage {state.stage!r}: a parameter times {weight} training examples is beyond the bound of a secure sum "
+            f"({largest / TERM_LAST:.3g} times it). Lower learning_rate, or set secure_aggregation = false."
+        )
+        raise ModelError(msg)
+    return {name: part.astype(np.int64) for name, part in parts.items()}
 
 
 def _correction(

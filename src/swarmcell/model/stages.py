@@ -15,6 +15,7 @@ from swarmcell.model import bag_models, sample_features
 from swarmcell.model.classifier import initial
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, to_exact
+from swarmcell.model.merges import rules
 from swarmcell.model.state import DONE, MergedState, StageResult
 from swarmcell.model.study import EXACT, FitRule, Study
 
@@ -115,10 +116,11 @@ def check_secure(study: Study) -> None:
         raise ConfigError(msg)
     for stage in study.stages[1:]:
         merge = rule_of(study, stage).merge
-        if merge != EXACT:
+        if merge in rules.SINGLE:
             msg = (
                 f'[study.{stage}] merge = "{merge}" needs each site\'s own update, and [study.privacy] '
-                f'secure_aggregation shows sums only. Set merge = "{EXACT}", or secure_aggregation = false.'
+                f'secure_aggregation shows sums only. Set merge = "{EXACT}" or an average '
+                f"({', '.join(rules.AVERAGES)}), or secure_aggregation = false."
             )
             raise ConfigError(msg)
 

@@ -102,7 +102,8 @@ class PrivacyRule:
     Attributes
     ----------
     secure_aggregation
-        Members see sums over sites only, never one site's part. Needs three sites, and merges that are sums.
+        Members see sums over sites only, never one site's part. Needs three sites, and merges that are sums or
+        averages.
     """
 
     __pydantic_config__ = _STRICT

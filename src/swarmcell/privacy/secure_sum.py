@@ -1,7 +1,8 @@
 """Secure aggregation: every peer computes the sum of what sites contribute, and nobody learns one site's part.
 
-Rules: a study that learns from sums (`exact-sum` and all statistics) is wrapped, and knows nothing of it. A sum takes
-rounds of the log, each an ordinary block, so participants and survivors are final before anybody acts on them:
+Rules: a study that learns from sums (`exact-sum`, weighted averages, all statistics) is wrapped, and knows nothing of
+it. A sum takes rounds of the log, each an ordinary block, so participants and survivors are final before anybody acts
+on them:
 
 ======== ============================================= ==========================================================
 phase    a site says                                   the block fixes
