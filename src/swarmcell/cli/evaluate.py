@@ -21,6 +21,9 @@ Against = Annotated[
     list[str] | None,
     typer.Option("--against", metavar="NAME=MODEL", help="A further model on the same donors; may be repeated."),
 ]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Train each site of these files alone, and all pooled, to compare with.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write.  [default: evaluation/ beside the model]")]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples of donors for intervals.")]
 Umap = Annotated[int, typer.Option("--umap", min=0, max=5000, help="Held-out cells in a map (UMAP); 0: no map.")]
@@ -42,6 +45,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     model: Model,
     files: Files,
     against: Against = None,
+    compare: Compare = False,
     out: Out = None,
     bootstrap: Bootstrap = 2000,
     umap: Umap = 0,
@@ -70,26 +74,32 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     the figures depend on who was held out.
 
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --against site-b=b.safetensors`
+    Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad site-b.h5ad --compare`
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --join swarm.toml`
     """
     from dataclasses import replace
+    from tempfile import TemporaryDirectory
 
     from swarmcell.report import evaluation_table, folder
+    from swarmcell.workflows import comparison
     from swarmcell.workflows import evaluate as workflow
 
     target = out or model.parent / "evaluation"
     folder.refuse_existing(target, force=force)
     others = named_models(against or [])
-    with progress_bar() as progress:
-        found = workflow.evaluate(
-            model,
-            files,
-            against=others,
-            seed=seed,
-            n_bootstrap=bootstrap,
-            n_mapped=umap,
-            observer=observer(progress, "held-out cells"),
-        )
+    with TemporaryDirectory(prefix="swarmcell-compare-") as scratch:
+        made = comparison.peers(model, files, Path(scratch), tell=say) if compare else {}
+        with progress_bar() as progress:
+            found = workflow.evaluate(
+                model,
+                files,
+                against=made | others,
+                seed=seed,
+                n_bootstrap=bootstrap,
+                n_mapped=umap,
+                observer=observer(progress, "held-out cells"),
+            )
+    found = comparison.said_so(found, {name: path for name, path in made.items() if name not in others})
     if refit is not None:
         from swarmcell.workflows.refit import refit as fit_again
 

@@ -7,6 +7,7 @@ from swarmcell.metrics.permutation import ChanceTest
 
 ALPHA = 0.05
 FEW_DONORS = 10  # per group; chosen: below it a 95 % interval of AUROC spans 0.4 and more
+NEGLIGIBLE = 0.005  # of a figure; two digits are shown
 CLOSE_TO_CHANCE = 0.05  # of the way from chance to perfect; chosen
 
 
@@ -48,7 +49,7 @@ def against_chance(found: Estimate, chance: float, test: ChanceTest | None) -> s
 
 def probability(test: ChanceTest) -> str:
     """Return p as text, with two digits; a random test's smallest value is a bound."""
-    bound = "" if test.exact or test.p_value > test.smallest_p_value else "<= "
+    bound = "" if test.exact or test.p_value > test.smallest_p_value else "≤ "
     return f"{bound}{test.p_value:.2g}"
 
 
@@ -60,7 +61,9 @@ def difference(found: Estimate, first: str, second: str, *, smaller_is_better: b
         return f"{first} - {second} = {found.value:+z.2f}; {found.note}"
     span = f"{found.value:+z.2f} ({100 * found.level:.0f} % interval {found.low:+z.2f} to {found.high:+z.2f})"
     if found.low == found.high == 0:
-        return f"{first} and {second} are equal on every resample: {span}"
+        return f"{first} and {second} are equal on every resample"
+    if max(abs(found.low), abs(found.high)) < NEGLIGIBLE:
+        return f"no difference between {first} and {second} can be shown: less than {NEGLIGIBLE} either way"
     if found.low <= 0 <= found.high:
         return f"no difference between {first} and {second} can be shown: {span}"
     better = (found.low > 0) != smaller_is_better

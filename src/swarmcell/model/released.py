@@ -104,14 +104,24 @@ class TrainedModel:
         The larger the novelty, the less a cell is like any known type; `unknown_from` says where "unknown" begins. It
         is NaN where the model was trained without inner-validation donors.
         """
+        outputs, novelty = self.cell_outputs(adata)
+        return softmax(self.calibration("cell").apply(outputs)), novelty
+
+    def cell_outputs(self, adata: "AnnData") -> tuple[Floats, Floats]:
+        """Return each cell's outputs before temperature, shape `(n_obs, n_classes)`, and its novelty (`judge_cells`).
+
+        Raises
+        ------
+        ModelError, PanelError
+            As for `predict_cells`.
+        """
         self._require("cell", "cell labels")
-        calibration = self.calibration("cell")
-        probabilities, scores = [], []
+        found, scores = [], []
         for X in self._chunks(adata):
             outputs = self.cell_logits(X)
-            probabilities.append(softmax(calibration.apply(outputs)))
+            found.append(outputs)
             scores.append(np.full(len(outputs), np.nan) if self.novelty is None else self.novelty.score(X, outputs))
-        return np.concatenate(probabilities), np.concatenate(scores)
+        return np.concatenate(found), np.concatenate(scores)
 
     def nearest_types(self, adata: "AnnData") -> Floats:
         """Return probabilities by the distance to each type: linear discriminant analysis with equal priors.

@@ -73,4 +73,4 @@ def _estimate(found: Estimate) -> str:
 
 def _cells(task: CellTask | PatientTask, key: str) -> Iterator[str]:
     for found in task.models:
-        yield _estimate(found.figures[key])
+        yield _estimate(found.figures[key]) if key in found.figures else "none"

@@ -7,12 +7,19 @@ LABELS = {
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro-F1",
     "expected_calibration_error": "Calibration error (ECE)",
+    "expected_calibration_error_before_temperature": "ECE before temperature",
+    "share_not_called_unknown": "Share not called unknown",
+    "accuracy_of_those_not_called_unknown": "Accuracy of those",
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "sensitivity_at_0.90_specificity": "Sensitivity at 90 % specificity",
     "brier": "Brier score",
 }
-SMALLER_IS_BETTER = frozenset({"expected_calibration_error", "brier"})
+BEFORE = "expected_calibration_error_before_temperature"
+SMALLER_IS_BETTER = frozenset({"expected_calibration_error", BEFORE, "brier"})
+BESIDE = frozenset(
+    {BEFORE, "share_not_called_unknown", "accuracy_of_those_not_called_unknown"}
+)  # no model is judged by
 
 
 def label(figure: str) -> str:

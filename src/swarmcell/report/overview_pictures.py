@@ -3,7 +3,7 @@
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import cell_pictures, patient_pictures, style
 from swarmcell.report.marks import dot, marker
-from swarmcell.report.names import SMALLER_IS_BETTER, label
+from swarmcell.report.names import BESIDE, SMALLER_IS_BETTER, label
 from swarmcell.report.style import Picture
 from swarmcell.workflows.evaluation import CellTask, Evaluation, PatientTask
 
@@ -42,6 +42,6 @@ def _counts(evaluation: Evaluation) -> list[str]:
 def _rows(task: CellTask | PatientTask | None, unit: str) -> list[tuple[str, dict[str, Estimate]]]:
     if task is None:
         return []
-    keys = [key for key in task.models[0].figures if key not in SMALLER_IS_BETTER]
+    keys = [key for key in task.models[0].figures if key not in SMALLER_IS_BETTER | BESIDE]
     rows = [(f"{label(key)}, {unit}", {m.model: m.figures[key] for m in task.models}) for key in keys]
     return [(name, found) for name, found in rows if any(e.value is not None for e in found.values())]

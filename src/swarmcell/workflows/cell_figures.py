@@ -4,7 +4,7 @@ Rules: all models share one set of resamples of donors, so differences are paire
 reading: cells of one donor are not independent, so a donor's own figure carries no interval.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swarmcell.metrics import calibration, cell, resampling, words
-from swarmcell.metrics.arrays import FloatArray, IntArray
+from swarmcell.metrics.arrays import FloatArray, IntArray, ratio
 from swarmcell.metrics.estimate import Estimate, undefined
 from swarmcell.metrics.permutation import ChanceTest, cells_test
 from swarmcell.metrics.resampling import Resamples
@@ -26,13 +26,15 @@ from swarmcell.workflows.evaluation import (
     Reliability,
     Settings,
 )
-from swarmcell.workflows.scores import THRESHOLDS, CellScores
+from swarmcell.workflows.scores import THRESHOLDS, UNKNOWN_RATE, UNKNOWN_RATES, CellScores
 
 FIGURES = {"accuracy": cell.accuracy, "balanced_accuracy": cell.balanced_accuracy, "macro_f1": cell.macro_f1}
-CALIBRATION_ERROR = "expected_calibration_error"
-SMALLER_IS_BETTER = frozenset({CALIBRATION_ERROR, "brier"})
+CALIBRATION_ERROR, ERROR_BEFORE = "expected_calibration_error", "expected_calibration_error_before_temperature"
+KNOWN_SHARE, KNOWN_ACCURACY = "share_not_called_unknown", "accuracy_of_those_not_called_unknown"
+SMALLER_IS_BETTER = frozenset({CALIBRATION_ERROR, ERROR_BEFORE, "brier"})
 ONE_DONOR = "no interval: one donor, whose cells are not independent"
 NO_WIDTH = "every resample of the donors gives this figure, so the interval has no width; it is no certainty"
+ALL_UNKNOWN = "every cell is called unknown"
 
 
 class _Computed(NamedTuple):
@@ -73,9 +75,9 @@ def _one_model(
     per_donor = scores.confusion[labelled]
     counts = cell.resampled_confusion(per_donor, resamples.weights)
     values = {figure: compute(counts) for figure, compute in FIGURES.items()}
-    sums = np.tensordot(resamples.weights.astype(np.float64), scores.reliability[labelled], axes=1)
-    values[CALIBRATION_ERROR] = calibration.expected_calibration_error(sums)
-    figures = {figure: _estimate(v, resamples, settings.level) for figure, v in values.items()}
+    values[CALIBRATION_ERROR] = _calibration_error(scores.reliability[labelled], resamples)
+    beside = _beside(scores, labelled, resamples)
+    figures = {figure: _estimate(v, resamples, settings.level) for figure, v in (values | beside).items()}
     rng = np.random.default_rng([settings.seed, 2])
     chance = cells_test(per_donor, n_permutations=settings.n_permutations, rng=rng)
     n_held = int((per_donor.sum(axis=(0, 2)) > 0).sum())
@@ -86,12 +88,31 @@ def _one_model(
         per_donor=tuple(_donor(cohort, i, scores) for i in labelled),
         per_site=tuple(_site(cohort, site, scores, labelled, settings) for site in cohort.sites),
         confusion=tuple(map(tuple, counts[0].tolist())),
-        reliability=reliability(sums[0]),
-        coverage=_coverage(scores),
+        reliability=reliability(scores.reliability[labelled].sum(axis=0)),
+        coverage=_coverage(THRESHOLDS, scores.called),
+        uncalibrated=None if scores.uncalibrated is None else reliability(scores.uncalibrated[labelled].sum(axis=0)),
+        unknown=() if scores.known is None else _coverage(UNKNOWN_RATES, scores.known),
         chance=chance,
         verdict=_verdict(figures["balanced_accuracy"], n_held, chance),
     )
     return _Computed(found, values)
+
+
+def _calibration_error(per_donor: FloatArray, resamples: Resamples) -> FloatArray:
+    sums = np.tensordot(resamples.weights.astype(np.float64), per_donor, axes=1)
+    return calibration.expected_calibration_error(sums)
+
+
+def _beside(scores: CellScores, donors: IntArray, resamples: Resamples) -> dict[str, FloatArray]:
+    """Return what stands beside a model's figures without being compared: before temperature, and "unknown"."""
+    found: dict[str, FloatArray] = {}
+    if scores.uncalibrated is not None:
+        found[ERROR_BEFORE] = _calibration_error(scores.uncalibrated[donors], resamples)
+    if scores.known is not None:
+        kept, hits = (resamples.weights @ scores.known[donors, UNKNOWN_RATES.index(UNKNOWN_RATE)]).T.astype(np.float64)
+        n_cells = resamples.weights @ scores.confusion[donors].sum(axis=(1, 2))
+        found |= {KNOWN_SHARE: ratio(kept, n_cells.astype(np.float64)), KNOWN_ACCURACY: ratio(hits, kept)}
+    return found
 
 
 def _verdict(balanced: Estimate, n_held: int, chance: ChanceTest) -> str:
@@ -129,9 +150,10 @@ def _per_class(
 
 
 def _donor(cohort: Cohort, number: int, scores: CellScores) -> GroupFigures:
-    counts = scores.confusion[number]
-    donor = cohort.donors[number]
-    figures = {name: Estimate(value=float(compute(counts)), note=ONE_DONOR) for name, compute in FIGURES.items()}
+    counts, donor = scores.confusion[number], cohort.donors[number]
+    alone = resampling.draw([0], n_resamples=0, rng=np.random.default_rng(0))
+    values = _of_group(scores, np.array([number]), alone)
+    figures = {name: _estimate(v, alone, 0.95, reason=ALL_UNKNOWN) for name, v in values.items()}
     return GroupFigures(site=donor.site, donor=donor.name, n_cells=int(counts.sum()), figures=figures)
 
 
@@ -142,9 +164,16 @@ def _site(cohort: Cohort, site: str, scores: CellScores, labelled: IntArray, set
         return GroupFigures(site=site, donor="", n_cells=0, figures=none)
     rng = np.random.default_rng([settings.seed, 3])
     resamples = resampling.draw([0] * len(mine), n_resamples=settings.n_bootstrap, rng=rng)
-    counts = cell.resampled_confusion(scores.confusion[mine], resamples.weights)
-    figures = {name: _estimate(compute(counts), resamples, settings.level) for name, compute in FIGURES.items()}
-    return GroupFigures(site=site, donor="", n_cells=int(counts[0].sum()), figures=figures)
+    values = _of_group(scores, mine, resamples)
+    figures = {name: _estimate(v, resamples, settings.level, reason=ALL_UNKNOWN) for name, v in values.items()}
+    return GroupFigures(site=site, donor="", n_cells=int(scores.confusion[mine].sum()), figures=figures)
+
+
+def _of_group(scores: CellScores, donors: IntArray, resamples: Resamples) -> dict[str, FloatArray]:
+    counts = cell.resampled_confusion(scores.confusion[donors], resamples.weights)
+    found = {name: compute(counts) for name, compute in FIGURES.items()}
+    found[CALIBRATION_ERROR] = _calibration_error(scores.reliability[donors], resamples)
+    return found | _beside(scores, donors, resamples)
 
 
 def reliability(sums: FloatArray) -> Reliability:
@@ -157,12 +186,13 @@ def reliability(sums: FloatArray) -> Reliability:
     )
 
 
-def _coverage(scores: CellScores) -> tuple[tuple[float, float, float | None], ...]:
-    called, hits = scores.called.sum(axis=0).T
+def _coverage(thresholds: Iterable[float], per_donor: IntArray) -> tuple[tuple[float, float, float | None], ...]:
+    """Return threshold, share kept and accuracy among those; at the first threshold every cell is kept."""
+    called, hits = per_donor.sum(axis=0).T
     total = called[0]
     return tuple(
         (float(threshold), float(n / total), float(h / n) if n else None)
-        for threshold, n, h in zip(THRESHOLDS, called, hits, strict=True)
+        for threshold, n, h in zip(thresholds, called, hits, strict=True)
     )
 
 

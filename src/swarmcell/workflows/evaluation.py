@@ -102,8 +102,13 @@ class CellFigures:
     ----------
     confusion
         Cells, rows by true and columns by predicted type.
+    reliability, uncalibrated
+        After temperature, and before it.
     coverage
-        Share of cells whose confidence reaches each threshold, and accuracy among them (`None` if none does).
+        Threshold of confidence, share of cells that reach it, and accuracy among them (`None` if none does).
+    unknown
+        Rate of `predict --unknown-rate`, share of cells that are not called unknown, and accuracy among them; empty
+        where the swarm has not described its cells.
     """
 
     model: str
@@ -114,6 +119,8 @@ class CellFigures:
     confusion: tuple[tuple[int, ...], ...]
     reliability: Reliability
     coverage: tuple[tuple[float, float, float | None], ...]
+    uncalibrated: Reliability | None
+    unknown: tuple[tuple[float, float, float | None], ...]
     chance: ChanceTest
     verdict: str
 

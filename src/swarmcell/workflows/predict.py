@@ -24,6 +24,7 @@ from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
 from swarmcell.workflows import explain as explained
 from swarmcell.workflows.evaluate import check_fit, silent
+from swarmcell.workflows.scores import UNKNOWN_RATE
 from swarmcell.workflows.stream import PreparedFile
 
 Observer = Callable[[str, dict[str, Any]], None]
@@ -33,7 +34,6 @@ UNKNOWN = "unknown"
 CELL_TYPE, CELL_PROBABILITY = "predicted_cell_type", "predicted_cell_type_probability"
 CONDITION, CONDITION_PROBABILITY = "predicted_condition", "predicted_condition_probability"
 NOVELTY = "predicted_cell_type_novelty"
-UNKNOWN_RATE = 0.05  # of the swarm's inner-validation cells, whose types are all known; chosen
 PROBABILITIES = "predicted_cell_type_probabilities"
 UNS = "swarmcell_prediction"
 
