@@ -15,7 +15,7 @@ SECONDS_MAX = 5.0
 
 def figures(repeats: int) -> Iterator[Figure]:
     """Yield the seconds of a round, and what it adds to the updates' bytes."""
-    from swarmcell.workflows.simulate import Plan, simulate
+    from swarmcell.workflows.swarm.simulate import Plan, simulate
 
     for peers, goal in ((100, None), (1000, SECONDS_MAX)):
         found = [simulate(Plan(peers=peers, rounds=ROUNDS)) for _ in range(repeats)]

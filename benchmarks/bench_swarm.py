@@ -137,7 +137,7 @@ class Swarm:
 
     def health(self):
         """Return what the engine says of itself."""
-        from swarmcell.workflows.swarm_view import open_swarm_log
+        from swarmcell.workflows.swarm.view import open_swarm_log
 
         async def ask():
             _, log = open_swarm_log(self.path, site_file=self.path.with_name("site-a.site.toml"), identity="site-a")

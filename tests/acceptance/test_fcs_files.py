@@ -12,7 +12,7 @@ from swarmcell.cells.cytometry import CytometrySettings, to_markers
 from swarmcell.cells.events import from_fcs
 from swarmcell.cells.fcs import data_sets
 from swarmcell.errors import SwarmcellError
-from swarmcell.workflows.preprocess_cytometry import PreparedEvents, prepare_events
+from swarmcell.workflows.preprocessing.cytometry import PreparedEvents, prepare_events
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not there")

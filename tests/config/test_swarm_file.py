@@ -116,6 +116,6 @@ def test_a_universe_file_becomes_its_digest(tmp_path):
 
 
 def test_reading_a_swarm_file_loads_nothing_that_reads_cells():
-    code = "import sys, swarmcell.workflows.join, swarmcell.workflows.members; print('anndata' in sys.modules)"
+    code = "import sys, swarmcell.workflows.join, swarmcell.workflows.swarm.members; print('anndata' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", "whoever looks at a swarm would wait for it"

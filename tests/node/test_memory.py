@@ -21,7 +21,7 @@ from swarmcell.swarm.decide import decide
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Wrap
-from swarmcell.workflows.swarm_view import Onlooker
+from swarmcell.workflows.swarm.view import Onlooker
 
 HASTY = replace(GENESIS, patience_ms=200)
 KEY = IDENTITIES["site-b"].key

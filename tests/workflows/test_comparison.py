@@ -13,7 +13,7 @@ from swarmcell.model.classifier import softmax
 from swarmcell.model.study import FitRule, rules_digest
 from swarmcell.workflows import comparison
 from swarmcell.workflows.evaluate import evaluate
-from swarmcell.workflows.scores import UNKNOWN_RATE, UNKNOWN_RATES
+from swarmcell.workflows.evaluation.scores import UNKNOWN_RATE, UNKNOWN_RATES
 from swarmcell.workflows.train import Options, train_alone
 
 

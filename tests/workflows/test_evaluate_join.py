@@ -24,13 +24,13 @@ from swarmcell.swarm.entries import NO_DIGEST, decode_entry, encode_entry, sign_
 from swarmcell.swarm.genesis import Genesis, Member
 from swarmcell.swarm.payloads import Evaluation
 from swarmcell.swarm.state import State
-from swarmcell.workflows import site_counts
 from swarmcell.workflows.evaluate import evaluate
 from swarmcell.workflows.evaluate_join import across_the_swarm
-from swarmcell.workflows.evaluation import plain
+from swarmcell.workflows.evaluation import site_counts
+from swarmcell.workflows.evaluation.model_card import model_card
+from swarmcell.workflows.evaluation.values import plain
 from swarmcell.workflows.join import take_seat
-from swarmcell.workflows.model_card import model_card
-from swarmcell.workflows.swarm_verify_run import verify_swarm
+from swarmcell.workflows.swarm.verify_run import verify_swarm
 from swarmcell.workflows.train import Options, train_in_swarm
 
 SITES = ("site-a", "site-b", "site-c")

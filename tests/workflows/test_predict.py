@@ -105,7 +105,8 @@ def test_layers_travel_with_the_copy(study_files, tmp_path):
 
 
 def test_explanations_stand_beside_the_predictions(study_files, tmp_path, monkeypatch):
-    from swarmcell.workflows import drivers, stream
+    from swarmcell.workflows import stream
+    from swarmcell.workflows.evaluation import drivers
 
     monkeypatch.setattr(stream, "GROUP_ROWS", 90)
     predict(study_files.merged, study_files.files[0], tmp_path / "p.h5ad", explain=True)

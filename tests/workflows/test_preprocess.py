@@ -378,7 +378,7 @@ def test_dropped_doublets_are_counted(tmp_path: Path) -> None:
 
 def test_scores_do_not_depend_on_how_much_is_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from swarmcell.cells.readers import source
-    from swarmcell.workflows import rna_passes
+    from swarmcell.workflows.preprocessing import rna_passes
 
     whole = prepare(make_lanes(), tmp_path, qc=DOUBLETS)
     monkeypatch.setattr(rna_passes, "HELD_VALUES", 1)  # a turn for each sample
@@ -389,7 +389,7 @@ def test_scores_do_not_depend_on_how_much_is_held_at_once(tmp_path: Path, monkey
 
 
 def test_a_large_sample_is_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from swarmcell.workflows import rna_passes
+    from swarmcell.workflows.preprocessing import rna_passes
 
     monkeypatch.setattr(rna_passes, "PART_CELLS", 300)
     adata = make_lanes()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from swarmcell.workflows.swarm_figures import SwarmFigures
+    from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
 
 Model = Annotated[Path, typer.Argument(help="Model file (.safetensors) that train wrote.", show_default=False)]
 Files = Annotated[list[Path], typer.Argument(help="Prepared files with held-out donors.", show_default=False)]
@@ -101,7 +101,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
             )
     found = comparison.said_so(found, {name: path for name, path in made.items() if name not in others})
     if refit is not None:
-        from swarmcell.workflows.refit import refit as fit_again
+        from swarmcell.workflows.evaluation.refit import refit as fit_again
 
         found = replace(found, refit=fit_again(model, files, refit, seed=seed, tell=say))
     if join is not None:

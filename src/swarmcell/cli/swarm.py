@@ -8,7 +8,7 @@ import typer
 from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
 
 if TYPE_CHECKING:
-    from swarmcell.workflows.swarm_view import Onlooker, SwarmView
+    from swarmcell.workflows.swarm.view import Onlooker, SwarmView
 
 app = typer.Typer(no_args_is_help=True, help="Found a swarm, and look at one.")
 
@@ -29,7 +29,7 @@ def create(
 
     Example: `swarmcell swarm create configs/swarm-rna.toml --founder site-a --founder b.card.toml --out swarm.toml`
     """
-    from swarmcell.workflows.swarm import found
+    from swarmcell.workflows.swarm.founding import found
 
     made = found(config, founder, out, force=force)
     say(f"wrote {made.path}: swarm {made.swarm.digest[:16]}, study {made.swarm.study.name}, {made.n} founders")
@@ -63,7 +63,7 @@ def status(
     import asyncio
 
     from swarmcell.report import swarm_tables
-    from swarmcell.workflows.swarm_view import open_onlooker, status_json
+    from swarmcell.workflows.swarm.view import open_onlooker, status_json
 
     onlooker = open_onlooker(swarm, site_file=site, identity=identity)
     if watch:
@@ -122,7 +122,7 @@ def show(
     import asyncio
 
     from swarmcell.report import swarm_tables
-    from swarmcell.workflows.swarm_view import blocks_json, open_onlooker, view_ledger
+    from swarmcell.workflows.swarm.view import blocks_json, open_onlooker, view_ledger
 
     if mine:
         _show_mine(swarm, ledger, as_json=json)
@@ -140,7 +140,7 @@ def show(
 def _show_mine(swarm: Path, ledger: Path | None, *, as_json: bool) -> None:
     from swarmcell.errors import UsageError
     from swarmcell.report import swarm_tables
-    from swarmcell.workflows.published import published, published_json
+    from swarmcell.workflows.swarm.published import published, published_json
 
     if ledger is None:
         msg = "--mine lists what one peer signed. Name its ledger: --ledger runs/NAME/ledger.sqlite."
@@ -175,7 +175,7 @@ def verify(  # noqa: PLR0917 (options are arguments)
     Example: `swarmcell swarm verify swarm.toml --cells site-a.h5ad --identity site-a`
     """
     from swarmcell.errors import TamperedError
-    from swarmcell.workflows.swarm_verify_run import verify_swarm
+    from swarmcell.workflows.swarm.verify_run import verify_swarm
 
     found = verify_swarm(swarm, ledger=ledger, cells=cells or [], site_file=site, identity=identity, start=start)
     if json:

@@ -11,7 +11,7 @@ from swarmcell.cli.swarm import SiteFile, SwarmFile, Who, look
 from swarmcell.cli.swarm import app as swarm_app
 
 if TYPE_CHECKING:
-    from swarmcell.workflows.members import Ordered
+    from swarmcell.workflows.swarm.members import Ordered
 
 app = swarm_app  # these are commands of the same group
 
@@ -43,7 +43,7 @@ def invite(  # noqa: PLR0917 (typer gives them by name)
 
     Example: `swarmcell swarm invite swarm.toml site-d.card.toml`
     """
-    from swarmcell.workflows import members
+    from swarmcell.workflows.swarm import members
 
     made = members.invite(swarm, card, out=out, f=f, site_file=site, identity=identity, force=force)
     say(f"invitation: {made.invitation} (send it to the site; it takes it up with `swarmcell swarm accept`)")
@@ -65,7 +65,7 @@ def accept(
 
     Example: `swarmcell swarm accept site-d.invitation.toml --out swarm.toml`
     """
-    from swarmcell.workflows import members
+    from swarmcell.workflows.swarm import members
 
     made = members.accept(invitation, out, force=force)
     say(f"wrote {made.path}: swarm {made.digest[:16]}, known up to block {made.height}; {made.name} is invited")
@@ -92,7 +92,7 @@ def revoke(
 
     Example: `swarmcell swarm revoke swarm.toml site-c`
     """
-    from swarmcell.workflows import members
+    from swarmcell.workflows.swarm import members
 
     made = members.revoke(swarm, member, f=f, site_file=site, identity=identity)
     say(f"{member} still reaches an engine of many machines: write its servers' configuration anew, --without {member}")
@@ -116,7 +116,7 @@ def rotate(
 
     Example: `swarmcell swarm rotate swarm.toml`
     """
-    from swarmcell.workflows import members
+    from swarmcell.workflows.swarm import members
 
     _end(members.rotate(swarm, site_file=site, identity=identity), swarm, as_json=json)
 
@@ -137,7 +137,7 @@ def end(
 
     Example: `swarmcell swarm end swarm.toml`
     """
-    from swarmcell.workflows import members
+    from swarmcell.workflows.swarm import members
 
     _end(members.end(swarm, site_file=site, identity=identity), swarm, as_json=json)
 
@@ -161,7 +161,7 @@ def approve(
 
     Example: `swarmcell swarm approve swarm.toml site-d`
     """
-    from swarmcell.workflows import members
+    from swarmcell.workflows.swarm import members
 
     _end(members.approve(swarm, proposal, site_file=site, identity=identity), swarm, as_json=json)
 
@@ -182,7 +182,7 @@ def proposals(
     import asyncio
 
     from swarmcell.report import swarm_tables
-    from swarmcell.workflows.swarm_view import open_onlooker
+    from swarmcell.workflows.swarm.view import open_onlooker
 
     seen = asyncio.run(look(open_onlooker(swarm, site_file=site, identity=identity)))
     if json:

@@ -27,7 +27,7 @@ def simulate(  # noqa: PLR0917 (options)
     """
     from swarmcell.errors import SwarmError
     from swarmcell.report import simulation_table
-    from swarmcell.workflows.simulate import Plan, simulate, simulated_json
+    from swarmcell.workflows.swarm.simulate import Plan, simulate, simulated_json
 
     plan = Plan(peers=peers, f=f, rounds=rounds, update_bytes=int(update_mb * 1e6), down=down, liars=liars, seed=seed)
     with console().status("founding the swarm") as status:

@@ -10,7 +10,7 @@ from swarmcell.report import style
 from swarmcell.report.marks import dot, marker, reliability
 from swarmcell.report.names import counted
 from swarmcell.report.style import Picture
-from swarmcell.workflows.evaluation import CellFigures, CellTask, GroupFigures
+from swarmcell.workflows.evaluation.values import CellFigures, CellTask, GroupFigures
 
 DONORS_MAX = 60  # rows of the figure by donor; chosen, the table holds all
 LABELLED_CLASSES_MAX = 14  # above it cells of the matrix are too small for numbers

@@ -9,8 +9,8 @@ from rich.text import Text
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import names
 from swarmcell.report.names import counted
-from swarmcell.workflows.evaluation import CellTask, Evaluation, PatientTask
-from swarmcell.workflows.swarm_figures import SwarmFigures
+from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
+from swarmcell.workflows.evaluation.values import CellTask, Evaluation, PatientTask
 
 
 def show(evaluation: Evaluation, console: Console) -> None:

@@ -14,8 +14,8 @@ from swarmcell.errors import OutputError
 from swarmcell.report import style
 from swarmcell.report.page import render
 from swarmcell.report.pictures import draw
-from swarmcell.workflows.evaluation import Evaluation
-from swarmcell.workflows.model_card import model_card
+from swarmcell.workflows.evaluation.model_card import model_card
+from swarmcell.workflows.evaluation.values import Evaluation
 
 RESULT, REPORT, FIGURES, CARD = "evaluation.json", "report.html", "figures", "model_card.json"
 

@@ -8,8 +8,8 @@ from swarmcell.report import style
 from swarmcell.report.marks import marker
 from swarmcell.report.names import counted
 from swarmcell.report.style import Picture
-from swarmcell.workflows.evaluation import Evaluation
-from swarmcell.workflows.portrait_values import RoundRow
+from swarmcell.workflows.evaluation.portrait_values import RoundRow
+from swarmcell.workflows.evaluation.values import Evaluation
 
 STAGES = {"cell": "Cell types", "patient": "Patients"}
 MODELS = {"merged": "swarm", "local": "local"}

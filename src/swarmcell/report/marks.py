@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import style
-from swarmcell.workflows.evaluation import Reliability
+from swarmcell.workflows.evaluation.values import Reliability
 
 
 def marker(index: int) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from swarmcell.report.names import counted
-from swarmcell.workflows.evaluation import Evaluation
-from swarmcell.workflows.swarm_figures import SwarmFigures
+from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
+from swarmcell.workflows.evaluation.values import Evaluation
 
 REFERENCES = (
     "Warnat-Herresthal S, et al. Swarm Learning for decentralized and confidential clinical machine learning. "

@@ -5,7 +5,7 @@ from swarmcell.report import cell_pictures, patient_pictures, style
 from swarmcell.report.marks import dot, marker
 from swarmcell.report.names import BESIDE, SMALLER_IS_BETTER, label
 from swarmcell.report.style import Picture
-from swarmcell.workflows.evaluation import CellTask, Evaluation, PatientTask
+from swarmcell.workflows.evaluation.values import CellTask, Evaluation, PatientTask
 
 
 def overview(evaluation: Evaluation) -> Picture:

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from swarmcell.report import names, style
 from swarmcell.report.methods import REFERENCES, methods
 from swarmcell.report.pictures import Pictures
-from swarmcell.workflows.evaluation import Difference, Evaluation
-from swarmcell.workflows.model_card import model_card
+from swarmcell.workflows.evaluation.model_card import model_card
+from swarmcell.workflows.evaluation.values import Difference, Evaluation
 
 HEADLINES = {"cell": ("macro_f1", "balanced_accuracy"), "patient": ("auroc", "balanced_accuracy")}
 

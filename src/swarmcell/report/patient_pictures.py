@@ -6,7 +6,7 @@ from swarmcell.report import style
 from swarmcell.report.marks import marker, reliability
 from swarmcell.report.names import counted, value
 from swarmcell.report.style import Picture
-from swarmcell.workflows.evaluation import Curve, PatientTask
+from swarmcell.workflows.evaluation.values import Curve, PatientTask
 
 SPREAD = 0.16  # of the points of one condition, so that equal values stay visible
 

@@ -9,7 +9,7 @@ from swarmcell.report.patient_pictures import patient_pictures
 from swarmcell.report.portrait_pictures import portrait_pictures
 from swarmcell.report.style import Picture
 from swarmcell.report.swarm_pictures import timeline
-from swarmcell.workflows.evaluation import Evaluation
+from swarmcell.workflows.evaluation.values import Evaluation
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from swarmcell.report import style
 from swarmcell.report.marks import marker
 from swarmcell.report.names import counted
 from swarmcell.report.style import Picture
-from swarmcell.workflows.evaluation import Evaluation
-from swarmcell.workflows.portrait_values import CellMap, Composition, Drivers, Markers, TypeContribution
+from swarmcell.workflows.evaluation.portrait_values import CellMap, Composition, Drivers, Markers, TypeContribution
+from swarmcell.workflows.evaluation.values import Evaluation
 
 TYPES_MAX = 30  # rows of a figure; chosen, the tables hold all
 CLASSES_DRAWN = 12  # panels of drivers; chosen

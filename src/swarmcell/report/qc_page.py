@@ -18,7 +18,7 @@ from swarmcell.report.density_pictures import marker_densities
 from swarmcell.report.events_table import sentences
 from swarmcell.report.rna_pictures import rna_pictures
 from swarmcell.report.style import Picture
-from swarmcell.workflows.preprocess_rna import PreparedRna
+from swarmcell.workflows.preprocessing.rna import PreparedRna
 
 
 def write_qc_report(

@@ -30,7 +30,7 @@ def rna_pictures(quality: pd.DataFrame, limits: Mapping[str, float]) -> list[Pic
     Parameters
     ----------
     quality
-        One row per cell that was read, as `workflows.preprocess_rna.PreparedRna.quality`.
+        One row per cell that was read, as `workflows.preprocessing.rna.PreparedRna.quality`.
     limits
         Column of `quality` to the limit that is drawn in its panel.
     """

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from swarmcell.workflows.simulate import Simulated
+from swarmcell.workflows.swarm.simulate import Simulated
 
 MB = 1e6
 

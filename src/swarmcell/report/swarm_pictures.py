@@ -5,8 +5,8 @@ from typing import Any
 from swarmcell.report import style
 from swarmcell.report.names import counted
 from swarmcell.report.style import Picture
-from swarmcell.workflows.evaluation import Evaluation
-from swarmcell.workflows.swarm_figures import BlockRow, SwarmFigures
+from swarmcell.workflows.evaluation.swarm_figures import BlockRow, SwarmFigures
+from swarmcell.workflows.evaluation.values import Evaluation
 
 BLOCKS_DRAWN = 400  # chosen, the last ones: more marks are no longer told apart
 STAGES = {"features": "model-3", "cell": "model-1", "patient": "model-2"}

@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from swarmcell.workflows.published import Published
-from swarmcell.workflows.swarm_view import MemberView, ProposalView, SwarmView, blocks_json
+from swarmcell.workflows.swarm.published import Published
+from swarmcell.workflows.swarm.view import MemberView, ProposalView, SwarmView, blocks_json
 
 
 def status(seen: SwarmView) -> RenderableType:

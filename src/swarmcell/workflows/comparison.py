@@ -12,7 +12,7 @@ from swarmcell.cells.split import TRAIN
 from swarmcell.errors import CellsError, UsageError
 from swarmcell.model import released
 from swarmcell.model.study import Study
-from swarmcell.workflows.evaluation import Evaluation
+from swarmcell.workflows.evaluation.values import Evaluation
 from swarmcell.workflows.stream import PreparedFile
 from swarmcell.workflows.train import Options, train_alone
 

@@ -21,23 +21,23 @@ from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
 from swarmcell.model import released
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.released import TrainedModel
-from swarmcell.workflows import sentences
-from swarmcell.workflows.cell_figures import cell_task
-from swarmcell.workflows.cohort import UNLABELLED, Cohort, gather
-from swarmcell.workflows.covariates import covariates
-from swarmcell.workflows.evaluation import (
+from swarmcell.workflows.evaluation import sentences
+from swarmcell.workflows.evaluation.cell_figures import cell_task
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, gather
+from swarmcell.workflows.evaluation.covariates import covariates
+from swarmcell.workflows.evaluation.history import history
+from swarmcell.workflows.evaluation.leaks import refuse_shared_cells
+from swarmcell.workflows.evaluation.patient_figures import patient_task
+from swarmcell.workflows.evaluation.portrait import portray
+from swarmcell.workflows.evaluation.reference_figures import cell_baselines, patient_baselines, site_alarm
+from swarmcell.workflows.evaluation.scores import score_cells, score_samples
+from swarmcell.workflows.evaluation.values import (
     CohortFacts,
     Evaluation,
     ModelFacts,
     Settings,
     SiteCount,
 )
-from swarmcell.workflows.history import history
-from swarmcell.workflows.leaks import refuse_shared_cells
-from swarmcell.workflows.patient_figures import patient_task
-from swarmcell.workflows.portrait import portray
-from swarmcell.workflows.reference_figures import cell_baselines, patient_baselines, site_alarm
-from swarmcell.workflows.scores import score_cells, score_samples
 from swarmcell.workflows.stream import PreparedFile
 
 Observer = Callable[[str, dict[str, Any]], None]

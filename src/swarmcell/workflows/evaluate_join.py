@@ -21,14 +21,14 @@ from swarmcell.swarm.body import body_digest, decode_body
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.payloads import Evaluation, Statistics, Update
 from swarmcell.swarm.state import State
-from swarmcell.workflows import site_counts, swarm_figures
-from swarmcell.workflows.cohort import Cohort, gather
 from swarmcell.workflows.evaluate import check_fit, run_facts
+from swarmcell.workflows.evaluation import site_counts, swarm_figures
+from swarmcell.workflows.evaluation.cohort import Cohort, gather
+from swarmcell.workflows.evaluation.scores import score_cells, score_samples
+from swarmcell.workflows.evaluation.site_counts import Counts
+from swarmcell.workflows.evaluation.swarm_figures import BlockRow, SwarmFigures, Trained
 from swarmcell.workflows.join import LEDGER, Seat
-from swarmcell.workflows.scores import score_cells, score_samples
-from swarmcell.workflows.site_counts import Counts
 from swarmcell.workflows.stream import PreparedFile
-from swarmcell.workflows.swarm_figures import BlockRow, SwarmFigures, Trained
 
 
 def across_the_swarm(

@@ -1,7 +1,7 @@
 """`predict --explain`: what drives each cell type, per feature; and what each cell adds to its patient's answer.
 
-Rules: the numbers are those of the report (`workflows.drivers`), of all features and all cells. A feature that the
-model does not read has driver 0. A classifier without a reading is refused, not skipped.
+Rules: the numbers are those of the report (`workflows.evaluation.drivers`), of all features and all cells. A feature
+that the model does not read has driver 0. A classifier without a reading is refused, not skipped.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from swarmcell.model.attribution import is_explainable
 from swarmcell.model.classifier import to_floats
 from swarmcell.model.released import TrainedModel, on_panel
 from swarmcell.model.stages import parameters_of
-from swarmcell.workflows.drivers import contributions, driver_weights
-from swarmcell.workflows.portrait import EXPLAINED_CELLS_MAX
+from swarmcell.workflows.evaluation.drivers import contributions, driver_weights
+from swarmcell.workflows.evaluation.portrait import EXPLAINED_CELLS_MAX
 from swarmcell.workflows.stream import PreparedFile
 
 Floats = npt.NDArray[np.float64]

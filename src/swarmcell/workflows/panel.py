@@ -11,7 +11,7 @@ from swarmcell.cells.labels import stem
 from swarmcell.cells.panel import Feature, Modality, Panel
 from swarmcell.cells.readers import ReadOptions, is_cytometry, open_source
 from swarmcell.errors import InputError, PanelError
-from swarmcell.workflows.preprocess_cytometry import prepare_events
+from swarmcell.workflows.preprocessing.cytometry import prepare_events
 
 
 def create(

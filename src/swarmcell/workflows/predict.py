@@ -24,7 +24,7 @@ from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
 from swarmcell.workflows import explain as explained
 from swarmcell.workflows.evaluate import check_fit, silent
-from swarmcell.workflows.scores import UNKNOWN_RATE
+from swarmcell.workflows.evaluation.scores import UNKNOWN_RATE
 from swarmcell.workflows.stream import PreparedFile
 
 Observer = Callable[[str, dict[str, Any]], None]

@@ -14,10 +14,10 @@ from swarmcell.cells.readers import is_cytometry
 from swarmcell.config.preprocess import PreprocessConfig
 from swarmcell.errors import UsageError
 from swarmcell.files import refuse_existing, refuse_existing_folder
-from swarmcell.workflows import prepared_labels
-from swarmcell.workflows.prepared_labels import Observer
-from swarmcell.workflows.preprocess_cytometry import PreparedEvents, prepare_events
-from swarmcell.workflows.preprocess_rna import ZARR_MARK, PreparedRna, is_zarr_name, prepare_rna
+from swarmcell.workflows.preprocessing import prepared_labels
+from swarmcell.workflows.preprocessing.cytometry import PreparedEvents, prepare_events
+from swarmcell.workflows.preprocessing.prepared_labels import Observer
+from swarmcell.workflows.preprocessing.rna import ZARR_MARK, PreparedRna, is_zarr_name, prepare_rna
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from swarmcell.cells.cleaning import CleaningRules
 from swarmcell.cells.cytometry import CytometrySettings
 from swarmcell.cells.panel import Feature, Panel
 from swarmcell.errors import CellsError, ConfigError, InputError, PanelError, SwarmcellError
-from swarmcell.workflows.preprocess_cytometry import PreparedEvents, prepare_events
+from swarmcell.workflows.preprocessing.cytometry import PreparedEvents, prepare_events
 
 NAMES = ["FSC-A", "FSC-H", "FL1-A", "FL2-A"]
 STAINS = ["", "", "CD4 FITC", "CD8 PE"]

@@ -22,9 +22,9 @@ from swarmcell.cells.sheets import Sheets
 from swarmcell.config.preprocess import PreprocessConfig
 from swarmcell.errors import CellsError
 from swarmcell.files import writing, writing_folder
-from swarmcell.workflows import prepared_labels, rna_passes
-from swarmcell.workflows.prepared_labels import Observer
-from swarmcell.workflows.rna_passes import Aligned, Scored
+from swarmcell.workflows.preprocessing import prepared_labels, rna_passes
+from swarmcell.workflows.preprocessing.prepared_labels import Observer
+from swarmcell.workflows.preprocessing.rna_passes import Aligned, Scored
 
 ZARR_MARK = "zarr.json"  # every zarr v3 group holds it
 UNLABELLED, DOUBLET = "unlabelled", "doublet"

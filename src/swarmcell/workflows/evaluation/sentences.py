@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from swarmcell.metrics import words
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Floors
-from swarmcell.workflows.cohort import Cohort
-from swarmcell.workflows.evaluation import CellTask, PatientTask
-from swarmcell.workflows.portrait_values import Covariate
+from swarmcell.workflows.evaluation.cohort import Cohort
+from swarmcell.workflows.evaluation.portrait_values import Covariate
+from swarmcell.workflows.evaluation.values import CellTask, PatientTask
 
 
 def summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:

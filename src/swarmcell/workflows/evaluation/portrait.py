@@ -15,9 +15,9 @@ from swarmcell.cells.batches import Matrix, filled, generator
 from swarmcell.cells.known_markers import markers_of, places
 from swarmcell.model.classifier import Scaling
 from swarmcell.model.released import TrainedModel, on_panel
-from swarmcell.workflows.cohort import UNLABELLED, Cohort, Part
-from swarmcell.workflows.drivers import cell_drivers, contributions, patient_drivers
-from swarmcell.workflows.portrait_values import (
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, Part
+from swarmcell.workflows.evaluation.drivers import cell_drivers, contributions, patient_drivers
+from swarmcell.workflows.evaluation.portrait_values import (
     CellMap,
     Composition,
     Drivers,

@@ -14,8 +14,8 @@ from swarmcell.metrics.calibration import N_BINS
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.patient import positive_condition
 from swarmcell.model.study import Study
-from swarmcell.workflows import site_counts
-from swarmcell.workflows.site_counts import CELL, PATIENT, SCORE_BINS, Counts
+from swarmcell.workflows.evaluation import site_counts
+from swarmcell.workflows.evaluation.site_counts import CELL, PATIENT, SCORE_BINS, Counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,16 @@ from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest, conditions_test
 from swarmcell.metrics.resampling import Resamples
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
-from swarmcell.workflows.cell_figures import differences, reliability
-from swarmcell.workflows.cohort import UNLABELLED, Cohort
-from swarmcell.workflows.evaluation import Curve, PatientFigures, PatientTask, Reliability, SampleFigures, Settings
+from swarmcell.workflows.evaluation.cell_figures import differences, reliability
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
+from swarmcell.workflows.evaluation.values import (
+    Curve,
+    PatientFigures,
+    PatientTask,
+    Reliability,
+    SampleFigures,
+    Settings,
+)
 
 SPECIFICITY = 0.9  # at which sensitivity is reported; chosen
 SENSITIVITY = "sensitivity_at_0.90_specificity"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swarmcell.metrics.estimate import Estimate
-from swarmcell.workflows.evaluation import CellTask, Evaluation, PatientTask, plain
+from swarmcell.workflows.evaluation.values import CellTask, Evaluation, PatientTask, plain
 
 INTENDED_USE = (
     "Research on cells prepared with the same universe and transform. It is no medical device; its output is no "

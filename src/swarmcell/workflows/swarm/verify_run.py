@@ -8,8 +8,8 @@ from swarmcell.engine.log import Log
 from swarmcell.model import released
 from swarmcell.node import ledger as ledgers
 from swarmcell.workflows.join import Seat, take_seat
-from swarmcell.workflows.swarm_verify import Verified, merging, verify_history
-from swarmcell.workflows.swarm_view import open_swarm_log
+from swarmcell.workflows.swarm.verify import Verified, merging, verify_history
+from swarmcell.workflows.swarm.view import open_swarm_log
 from swarmcell.workflows.task import Place, prepare_task
 
 

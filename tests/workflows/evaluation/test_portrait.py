@@ -11,9 +11,9 @@ from swarmcell.cells import schema
 from swarmcell.cells.known_markers import markers_of, places
 from swarmcell.model import released
 from swarmcell.model.stages import parameters_of
-from swarmcell.workflows import drivers, portrait
-from swarmcell.workflows.cohort import gather
 from swarmcell.workflows.evaluate import evaluate
+from swarmcell.workflows.evaluation import drivers, portrait
+from swarmcell.workflows.evaluation.cohort import gather
 from swarmcell.workflows.stream import PreparedFile
 
 FAST = {"n_bootstrap": 50}

@@ -7,7 +7,7 @@ import pytest
 from swarmcell.errors import CellsError, UsageError
 from swarmcell.model import released
 from swarmcell.model.study import FitRule
-from swarmcell.workflows.refit import _folds, refit
+from swarmcell.workflows.evaluation.refit import _folds, refit
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from swarmcell.cells.schema import LABELS
-from swarmcell.workflows.cohort import UNLABELLED, Cohort, Part
-from swarmcell.workflows.portrait_values import Covariate
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, Part
+from swarmcell.workflows.evaluation.portrait_values import Covariate
 
 UNEVEN = 0.25  # of a standardised difference: Stuart 2010, Stat Sci 25:1, section 4.1
 LEVELS_MAX = 12  # chosen: a column with more values is a name, no group

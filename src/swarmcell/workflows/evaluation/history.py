@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from swarmcell.workflows.portrait_values import RoundRow
+from swarmcell.workflows.evaluation.portrait_values import RoundRow
 from swarmcell.workflows.run_folder import METRICS
 
 ROWS_MAX = 10_000  # chosen; a run has some tens

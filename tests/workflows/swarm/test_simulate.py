@@ -3,7 +3,7 @@
 import pytest
 
 from swarmcell.errors import UsageError
-from swarmcell.workflows.simulate import Plan, simulate
+from swarmcell.workflows.swarm.simulate import Plan, simulate
 
 
 def test_an_honest_swarm_merges_every_round_and_the_figures_add_up():

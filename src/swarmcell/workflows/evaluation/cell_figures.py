@@ -16,8 +16,9 @@ from swarmcell.metrics.arrays import FloatArray, IntArray, ratio
 from swarmcell.metrics.estimate import Estimate, undefined
 from swarmcell.metrics.permutation import ChanceTest, cells_test
 from swarmcell.metrics.resampling import Resamples
-from swarmcell.workflows.cohort import Cohort
-from swarmcell.workflows.evaluation import (
+from swarmcell.workflows.evaluation.cohort import Cohort
+from swarmcell.workflows.evaluation.scores import THRESHOLDS, UNKNOWN_RATE, UNKNOWN_RATES, CellScores
+from swarmcell.workflows.evaluation.values import (
     CellFigures,
     CellTask,
     ClassFigures,
@@ -26,7 +27,6 @@ from swarmcell.workflows.evaluation import (
     Reliability,
     Settings,
 )
-from swarmcell.workflows.scores import THRESHOLDS, UNKNOWN_RATE, UNKNOWN_RATES, CellScores
 
 FIGURES = {"accuracy": cell.accuracy, "balanced_accuracy": cell.balanced_accuracy, "macro_f1": cell.macro_f1}
 CALIBRATION_ERROR, ERROR_BEFORE = "expected_calibration_error", "expected_calibration_error_before_temperature"

@@ -20,7 +20,7 @@ from swarmcell.cells.panel import Panel
 from swarmcell.cells.readers import CountSource
 from swarmcell.cells.readers.source import Block
 from swarmcell.cells.writer import PreparedWriter, Storage
-from swarmcell.workflows.prepared_labels import Observer
+from swarmcell.workflows.preprocessing.prepared_labels import Observer
 
 PART_CELLS = 10_000  # of a sample that are scored together; a larger sample is scored in random parts; chosen
 TIDY_BLOCKS = 32  # after which freed memory is given back; 67 million values; chosen

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from swarmcell.metrics import cell, pooled
 from swarmcell.metrics.calibration import N_BINS
 from swarmcell.model.study import Floors, Study
-from swarmcell.workflows.cohort import UNLABELLED, Cohort
-from swarmcell.workflows.scores import CellScores
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
+from swarmcell.workflows.evaluation.scores import CellScores
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from swarmcell.metrics import cell
 from swarmcell.metrics.calibration import N_BINS, reliability_sums
 from swarmcell.model.classifier import softmax
 from swarmcell.model.released import TrainedModel
-from swarmcell.workflows.cohort import UNLABELLED, Cohort
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,8 +9,8 @@ from swarmcell.node.identity import Identity, verify
 from swarmcell.node.task import Contribution, Merge
 from swarmcell.swarm.entries import NO_DIGEST, decode_entry, encode_entry, sign_bytes
 from swarmcell.swarm.genesis import Genesis, Member
-from swarmcell.workflows import swarm_verify
-from swarmcell.workflows.swarm_verify import merging, verify_history
+from swarmcell.workflows.swarm import verify as swarm_verify
+from swarmcell.workflows.swarm.verify import merging, verify_history
 
 NAMES = ("site-a", "site-b", "site-c")
 

@@ -16,11 +16,11 @@ from swarmcell.model import baselines, sample_features
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.classifier import softmax
 from swarmcell.model.released import TrainedModel
-from swarmcell.workflows.cell_figures import cell_task
-from swarmcell.workflows.cohort import UNLABELLED, Cohort
-from swarmcell.workflows.evaluation import Baseline, CellTask, PatientTask, Settings
-from swarmcell.workflows.patient_figures import patient_task
-from swarmcell.workflows.scores import CellScores, in_vocabulary, score_cells
+from swarmcell.workflows.evaluation.cell_figures import cell_task
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
+from swarmcell.workflows.evaluation.patient_figures import patient_task
+from swarmcell.workflows.evaluation.scores import CellScores, in_vocabulary, score_cells
+from swarmcell.workflows.evaluation.values import Baseline, CellTask, PatientTask, Settings
 from swarmcell.workflows.stream import PreparedFile
 
 if TYPE_CHECKING:

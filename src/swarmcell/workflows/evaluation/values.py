@@ -13,8 +13,8 @@ import numpy as np
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest
 from swarmcell.model.baselines import SiteOnly
-from swarmcell.workflows.portrait_values import Covariate, Portrait, Refit, RoundRow
-from swarmcell.workflows.swarm_figures import SwarmFigures
+from swarmcell.workflows.evaluation.portrait_values import Covariate, Portrait, Refit, RoundRow
+from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
 
 SCHEMA = 1
 

@@ -32,7 +32,7 @@ from swarmcell.swarm.genesis import Genesis, quorum
 from swarmcell.swarm.payloads import Commit, Evaluation
 from swarmcell.swarm.state import State
 from swarmcell.swarm.views import retrace
-from swarmcell.workflows import site_counts
+from swarmcell.workflows.evaluation import site_counts
 
 FAULTS_SHOWN = 50
 

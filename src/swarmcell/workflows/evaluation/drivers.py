@@ -15,7 +15,7 @@ from swarmcell.model import attribution, bag_models, sample_features
 from swarmcell.model.classifier import Scaling, to_floats
 from swarmcell.model.released import TrainedModel, sample_rows
 from swarmcell.model.stages import parameters_of
-from swarmcell.workflows.portrait_values import Driver, Drivers
+from swarmcell.workflows.evaluation.portrait_values import Driver, Drivers
 
 Floats = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from swarmcell.node.identity import Card, Identity
 from swarmcell.node.orders import Admit, Approve, End, Order, Orders, Revoke, Rotate
 from swarmcell.swarm.genesis import Member, tolerates
 from swarmcell.workflows.join import take_seat
-from swarmcell.workflows.swarm_view import Onlooker, ProposalView, SwarmView, open_onlooker
+from swarmcell.workflows.swarm.view import Onlooker, ProposalView, SwarmView, open_onlooker
 
 WATCH_S = 8.0  # a running peer takes an order up within a second; chosen
 _WATCH_EVERY_S = 0.3

@@ -25,8 +25,8 @@ from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.score_intervals import newcombe_auroc
 from swarmcell.model import released
 from swarmcell.workflows.evaluate import evaluate
-from swarmcell.workflows.evaluation import Evaluation
-from swarmcell.workflows.portrait_values import Fold, Refit, Spread
+from swarmcell.workflows.evaluation.portrait_values import Fold, Refit, Spread
+from swarmcell.workflows.evaluation.values import Evaluation
 from swarmcell.workflows.stream import PreparedFile
 from swarmcell.workflows.train import Options, train_alone
 

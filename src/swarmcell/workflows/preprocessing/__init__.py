@@ -1,0 +1,1 @@
+"""The two ways to a prepared file, RNA and cytometry, and what they share."""
