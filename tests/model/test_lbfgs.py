@@ -1,6 +1,7 @@
 """Facts about L-BFGS in fixed point, and about arithmetic with the same bits everywhere."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_no_iterate_leaves_fixed_point():
     for _ in range(40):
         now, _ = lbfgs.advance(now, lbfgs.Evaluated(now.loss - (1 << 45), fixed([-1000.0])))
     assert abs(int(now.trial[0])) <= 2**52
+
+
+def test_the_history_holds_what_fits_its_bytes_between_thirty_pairs_and_a_hundred_and_fifty():
+    assert lbfgs.pairs_kept(5) == lbfgs.PAIRS_MOST
+    assert lbfgs.pairs_kept(10_500) == lbfgs.HISTORY_BYTES // (8 * 10_500) == 99
+    assert lbfgs.pairs_kept(40_020) == lbfgs.PAIRS_LEAST
+
+
+@given(st.lists(st.integers(-(1 << 61), 1 << 61), min_size=1, max_size=5))
+def test_a_difference_in_the_history_is_right_to_thirty_bits_of_its_largest_value(values):
+    now = lbfgs.begin(np.zeros(len(values), np.int64))
+    gradient, moved = np.array(values, np.int64), np.ones(len(values), np.int64)
+    now = replace(now, gradient=np.zeros_like(gradient), trial=np.sign(gradient) * moved)
+    after, taken = lbfgs.advance(now, lbfgs.Evaluated(-(1 << 60), gradient))
+    if not taken or not len(after.y):
+        return
+    largest = int(np.abs(gradient).max())
+    found = after.y[0].astype(object) * (1 << int(after.shifts[0, 1]))
+    assert np.abs(found - gradient.astype(object)).max() <= max(largest >> 30, 0) + 1
+    assert after.y.dtype == after.s.dtype == np.int32
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=50))

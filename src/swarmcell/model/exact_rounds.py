@@ -6,8 +6,8 @@ from the last accepted iterate. So the result is that of the pinned sites' cells
 that no pinned site has keeps its weight at zero and its intercept at `ABSENT`: its probability is nil.
 
 Arrays of the merged state: `now.*` (where sites evaluate), `memory.by_class` (training rows of the pinned sites),
-`memory.at`, `memory.gradient`, `memory.s`, `memory.y`, `memory.line` (loss, step, tries); all in fixed point 2**-40,
-vectors as intercepts, then coefficients.
+`memory.at`, `memory.gradient`, `memory.line` (loss, step, tries), all in fixed point 2**-40, and the history
+`memory.s`, `memory.y`, `memory.shifts`; vectors as intercepts, then coefficients.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ from swarmcell.model.study import FitRule, Study
 SUM_LAST = 1 << 50  # of one site's sum: 1,024 per unit; the mean of a scaled feature is far below, and sums fit 62 bits
 ABSENT = -64 << EXACT_BITS  # a probability of 1e-28: no sum in fixed point sees it; chosen
 _UNIT = 1 << EXACT_BITS
+_VECTORS = ("at", "gradient", "s", "y", "shifts")
 _LOSS_LAST = 1 << 61
 
 
@@ -110,13 +111,13 @@ def _step(state: MergedState, study: Study, updates: Sequence[Update], found: Ev
 def _progress(state: MergedState) -> Progress:
     memory, (loss, step, tries) = state.group("memory"), state.arrays["memory.line"].tolist()
     trial = flat(state.arrays["now.bias"], state.arrays["now.weight"])
-    arrays = {name: np.asarray(memory[name], np.int64) for name in ("at", "gradient", "s", "y")}
+    arrays = {name: memory[name] for name in _VECTORS}
     return Progress(**arrays, loss=loss, trial=trial, step=step, tries=tries)
 
 
 def _remember(state: MergedState, fitted: Progress, by_class: Integers) -> MergedState:
     line = np.array([fitted.loss, fitted.step, fitted.tries], np.int64)
-    memory = {name: getattr(fitted, name) for name in ("at", "gradient", "s", "y")}
+    memory = {name: getattr(fitted, name) for name in _VECTORS}
     kept = state.with_group("memory", memory | {"by_class": by_class, "line": line})
     return kept.with_group("now", unflat(fitted.trial, len(by_class)))
 

@@ -82,7 +82,7 @@ class FitRule:
     @property
     def rounds_limit(self) -> int:
         """The number of rounds after which the stage ends in any case."""
-        return self.rounds_max or (1000 if self.merge == EXACT else 20)  # measured: 70 to 300 to the tolerance; chosen
+        return self.rounds_max or (1000 if self.merge == EXACT else 20)  # measured: 60 to 200 to the tolerance; chosen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,19 +16,23 @@ def total(values: Floats) -> float:
 
 def totals(values: Floats) -> Floats:
     """Return the sums over the first axis, folded in halves; shape `values.shape[1:]`."""
-    folded = np.array(values, np.float64)
-    if not len(folded):
-        return np.zeros(folded.shape[1:])
-    while len(folded) > 1:
-        half = (len(folded) + 1) // 2
-        folded[: len(folded) - half] += folded[half:]
-        folded = folded[:half]
-    return np.asarray(folded[0])
+    return _folded(np.array(values, np.float64))
+
+
+def _folded(values: Floats) -> Floats:
+    """Return the sums over the first axis; what was in `values` is lost."""
+    if not len(values):
+        return np.zeros(values.shape[1:])
+    while len(values) > 1:
+        half = (len(values) + 1) // 2
+        values[: len(values) - half] += values[half:]
+        values = values[:half]
+    return np.asarray(values[0])
 
 
 def dot(left: Floats, right: Floats) -> float:
     """Return the inner product of two vectors."""
-    return total(left * right)
+    return float(_folded(left * right))
 
 
 def norm(values: Floats) -> float:

@@ -1,19 +1,23 @@
 """L-BFGS with one evaluation per step, so that one round of a swarm is one step: same bits everywhere.
 
-Rules: all vectors are fixed-point integers (2**-40), so iterates, gradients and history are exact in the merged state;
-only directions and step lengths are float64, by the operations of `elementwise`. A trial that is refused is followed
-by a shorter one from the same anchor. Convexity is assumed: every accepted pair has positive curvature.
+Rules: all vectors are fixed-point integers (2**-40), so iterates and gradients are exact in the merged state; the
+history only shapes directions, so its differences are kept to 30 bits of their largest value: twice as many fit. Only
+directions and step lengths are float64, by the operations of `elementwise`. A trial that is refused is followed by a
+shorter one from the same anchor. Convexity is assumed: every accepted pair has positive curvature.
 """
 
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from swarmcell.model.fixed import EXACT_BITS, Floats, Integers, to_float
-from swarmcell.model.merges.elementwise import dot, norm
+from swarmcell.model.merges.elementwise import dot, norm, totals
 
-PAIRS = 30  # of the history; measured: 150 to 200 rounds to 1e-6 where 10 pairs need 200 to 270
+PAIRS_LEAST, PAIRS_MOST = 30, 150  # of the history; measured: 280, 163, 146 rounds with 30, 100, 150 (PBMC, 500 genes)
+HISTORY_BYTES = 8 << 20  # the history is part of every checkpoint; chosen
+HISTORY_BITS = 30  # of the largest value of a difference
 TRIES = 25  # refused trials before the history is dropped, and again before the fit ends; chosen
 ARMIJO = 1e-4  # Nocedal and Wright 2006, section 3.1
 FLAT = 2.0**-33  # losses closer than this are told apart by their slopes: beyond it the sum's rounding decides; chosen
@@ -31,7 +35,9 @@ class Progress:
     at, loss, gradient
         The last accepted iterate, shape `(n,)`, with its loss and gradient; `gradient` is empty before the first.
     s, y
-        Differences of accepted iterates and of their gradients, newest last, shape `(n_pairs, n)`.
+        Differences of accepted iterates and of their gradients, newest last, int32, shape `(n_pairs, n)`.
+    shifts
+        Bits that each pair's `s` and `y` were shortened by, shape `(n_pairs, 2)`.
     trial, step
         Where the sites evaluate next, and how far along the direction that is.
     tries
@@ -41,8 +47,9 @@ class Progress:
     at: Integers
     loss: int
     gradient: Integers
-    s: Integers
-    y: Integers
+    s: npt.NDArray[np.int32]
+    y: npt.NDArray[np.int32]
+    shifts: Integers
     trial: Integers
     step: int = 0
     tries: int = 0
@@ -58,8 +65,14 @@ class Evaluated:
 
 def begin(at: Integers) -> Progress:
     """Return a fit that starts at `at`, without a history."""
-    none = np.zeros((0, len(at)), np.int64)
-    return Progress(at=at, loss=0, gradient=np.zeros(0, np.int64), s=none, y=none, trial=at)
+    none = np.zeros((0, len(at)), np.int32)
+    nothing, shifts = np.zeros(0, np.int64), np.zeros((0, 2), np.int64)
+    return Progress(at=at, loss=0, gradient=nothing, s=none, y=none, shifts=shifts, trial=at)
+
+
+def pairs_kept(n: int) -> int:
+    """Return how many pairs the history of a fit of `n` numbers holds: as many as fit `HISTORY_BYTES`."""
+    return min(max(HISTORY_BYTES // (8 * max(n, 1)), PAIRS_LEAST), PAIRS_MOST)
 
 
 def advance(now: Progress, found: Evaluated) -> tuple[Progress, bool]:
@@ -72,12 +85,11 @@ def advance(now: Progress, found: Evaluated) -> tuple[Progress, bool]:
     """
     if not len(now.gradient):
         return _next(replace(now, at=now.trial, loss=found.loss, gradient=found.gradient)), True
-    along = direction(now)
-    slope, slope_there = _slopes(now, found, along)
+    slope, slope_there = _slopes(now, found)
     if accepted(now, found, slope, slope_there):
         return _next(_learnt(now, found)), True
     step = _shorter(now, found, slope, slope_there)
-    return _tried(replace(now, step=step, tries=now.tries + 1), along), False
+    return _tried(replace(now, step=step, tries=now.tries + 1), direction(now)), False
 
 
 def has_stalled(now: Progress) -> bool:
@@ -96,10 +108,10 @@ def accepted(now: Progress, found: Evaluated, slope: float, slope_there: float) 
 def direction(now: Progress) -> Floats:
     """Return the direction of descent by the two loops over the history."""
     left = to_float(now.gradient, EXACT_BITS)
-    s, y = to_float(now.s, EXACT_BITS), to_float(now.y, EXACT_BITS)
-    if not len(s):
+    if not len(now.s):
         return -left / max(1.0, norm(left))
-    curvature = [dot(a, b) for a, b in zip(s, y, strict=True)]
+    s, y = _lengthened(now.s, now.shifts[:, 0]), _lengthened(now.y, now.shifts[:, 1])
+    curvature = totals((s * y).T)
     shares = []
     for i in reversed(range(len(s))):
         share = dot(s[i], left) / curvature[i]
@@ -111,8 +123,10 @@ def direction(now: Progress) -> Floats:
     return -left
 
 
-def _slopes(now: Progress, found: Evaluated, along: Floats) -> tuple[float, float]:
+def _slopes(now: Progress, found: Evaluated) -> tuple[float, float]:
+    """Return the slopes at both ends of the way to the trial, per unit of the step."""
     here, there = to_float(now.gradient, EXACT_BITS), to_float(found.gradient, EXACT_BITS)
+    along = (now.trial - now.at) / float(max(now.step, 1))
     return dot(here, along), dot(there, along)
 
 
@@ -122,7 +136,22 @@ def _learnt(now: Progress, found: Evaluated) -> Progress:
     s_float, y_float = to_float(s, EXACT_BITS), to_float(y, EXACT_BITS)
     if dot(s_float, y_float) <= 1e-12 * norm(s_float) * norm(y_float):  # chosen; rounding alone
         return fresh
-    return replace(fresh, s=np.vstack([now.s, s[None]])[-PAIRS:], y=np.vstack([now.y, y[None]])[-PAIRS:])
+    (s_short, s_shift), (y_short, y_shift) = _shortened(s), _shortened(y)
+    last = slice(-pairs_kept(len(s)), None)
+    shifts = np.vstack([now.shifts, np.array([[s_shift, y_shift]], np.int64)])[last]
+    return replace(fresh, s=np.vstack([now.s, s_short])[last], y=np.vstack([now.y, y_short])[last], shifts=shifts)
+
+
+def _shortened(values: Integers) -> tuple[npt.NDArray[np.int32], int]:
+    """Return values to `HISTORY_BITS` of the largest, and by how many bits they were shortened."""
+    largest = int(np.abs(values).max(initial=0))
+    shift = max(0, largest.bit_length() - HISTORY_BITS)
+    return np.rint(values.astype(np.float64) * math.ldexp(1.0, -shift)).astype(np.int32), shift
+
+
+def _lengthened(short: npt.NDArray[np.int32], shifts: Integers) -> Floats:
+    units = np.array([math.ldexp(1.0, int(shift) - EXACT_BITS) for shift in shifts])
+    return np.asarray(short.astype(np.float64) * units[:, None])
 
 
 def _next(now: Progress) -> Progress:
@@ -135,8 +164,7 @@ def _next(now: Progress) -> Progress:
 
 
 def _forgotten(now: Progress) -> Progress:
-    none = np.zeros((0, len(now.at)), np.int64)
-    return replace(now, s=none, y=none)
+    return replace(now, s=now.s[:0], y=now.y[:0], shifts=now.shifts[:0])
 
 
 def _tried(now: Progress, along: Floats) -> Progress:
