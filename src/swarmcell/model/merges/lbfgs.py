@@ -114,12 +114,12 @@ def direction(now: Progress) -> Floats:
     curvature = totals((s * y).T)
     shares = []
     for i in reversed(range(len(s))):
-        share = dot(s[i], left) / curvature[i]
+        share = dot(s[i], left) / float(curvature[i])
         shares.append(share)
         left = left - share * y[i]
-    left = left * (curvature[-1] / dot(y[-1], y[-1]))
+    left = left * (float(curvature[-1]) / dot(y[-1], y[-1]))
     for i, share in enumerate(reversed(shares)):
-        left = left + (share - dot(y[i], left) / curvature[i]) * s[i]
+        left = left + (share - dot(y[i], left) / float(curvature[i])) * s[i]
     return -left
 
 
