@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, screen, stamp
+from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, kind_of, screen, stamp
 from swarmcell.model.encoding import Named, encode
+from swarmcell.model.stages import fail
 from swarmcell.model.state import DONE, MergedState, from_bytes, to_bytes
 from swarmcell.privacy import secure_state
 from swarmcell.privacy.secure_sum import SecureSum
@@ -47,6 +48,12 @@ class Adding:
 
     def slots(self, state):
         return self._slots
+
+    def envelope(self, state, *, weight):
+        return kind_of(from_bytes(state)), stamp(from_bytes(state), weight=weight)
+
+    def failed(self, state, text):
+        return to_bytes(fail(from_bytes(state), text))
 
 
 @dataclass

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from swarmcell.cells import schema
+from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
 from swarmcell.errors import CellsError, ModelError, PanelError, SwarmcellError, UsageError
 from swarmcell.model.strata import released
@@ -19,9 +21,10 @@ from swarmcell.model.study import Floors, StrataRule, Study
 from swarmcell.node import identity
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.stratify import Options, stratify_alone, stratify_in_swarm
+from swarmcell.workflows.swarm.verify_run import verify_swarm
 
 SITES = ("site-a", "site-b", "site-c")
-RULE = StrataRule(k_max=3, resamples=10, nulls=39, permutations=199)
+RULE = StrataRule(k_max=3, starts=20, resamples=10, nulls=39, permutations=199)
 LIMIT_S = 120
 
 
@@ -97,6 +100,18 @@ def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(sw
     assert found.state.k == pooled.strata.state.k
     for name in ("vectors", "judged", "within_null"):
         np.testing.assert_array_equal(found.state.arrays[name], pooled.strata.state.arrays[name])
+    checked = verify_swarm(swarm, cells=[Path("site-b.h5ad")], identity="site-b")
+    assert not checked.faults
+    assert checked.merges == checked.blocks > 5
+
+
+def test_the_next_command_of_a_new_swarm_of_strata_is_stratify(swarm: Path) -> None:
+    Path("config.toml").write_text(
+        '[study]\nname = "s"\nmodality = "rna"\nstages = ["features"]\n[study.strata]\n', encoding="utf-8"
+    )
+    founders = [part for site in SITES for part in ("--founder", site)]
+    made = CliRunner().invoke(app, ["swarm", "create", "config.toml", *founders, "--out", "new.toml"])
+    assert "swarmcell stratify SITE.h5ad --join new.toml" in made.output
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def create(
     if json:
         about = {"n": made.n, "f": made.f, "quorum": made.quorum, "may_be_away": made.away}
         print_json({"digest": made.swarm.digest, "path": str(made.path), **about})
-    next_command(f"swarmcell train SITE.h5ad --join {made.path}")
+    command = "train" if made.swarm.study.strata is None else "stratify"
+    next_command(f"swarmcell {command} SITE.h5ad --join {made.path}")
 
 
 SwarmFile = Annotated[Path, typer.Argument(help="The swarm file.")]

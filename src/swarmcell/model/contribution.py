@@ -20,6 +20,7 @@ COUNT_MAX = 1 << 40  # cells of one site; chosen: beyond any cohort, and sums of
 SUM_MAX = 1 << 53  # of one site's fixed-point sum: what float64 resolves
 NLL_MAX = 1 << 60
 FIGURES = ("correct", "n", "nll")
+Kind = Literal["statistics", "update"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Contribution:
         compares these, nothing else reads them. A sum of several sites' contributions has all labels, apart by spaces.
     """
 
-    kind: Literal["statistics", "update"]
+    kind: Kind
     parameters: bytes
     n_cells: int
     n_donors: int
@@ -99,7 +100,7 @@ class Update:
         return tuple(self.author.split()) or ("",)
 
 
-def kind_of(state: MergedState) -> Literal["statistics", "update"]:
+def kind_of(state: MergedState) -> Kind:
     """Return the kind of contribution that the round after `state` takes."""
     return "update" if state.phase in ("fit", "validate") else "statistics"
 
@@ -133,7 +134,7 @@ def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribut
     if contribution.kind != kind:
         msg = f"is of kind {contribution.kind}; this round takes {kind}"
         raise MergeError(msg)
-    _check_counts(contribution)
+    check_counts(contribution)
     named = decode(contribution.parameters)
     weight = named.header.get("weight")
     if type(weight) is not int or not 0 <= weight <= contribution.n_cells:
@@ -142,7 +143,7 @@ def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribut
     if dict(named.header) != stamp(state, weight=weight):
         msg = "belongs to another round or stage"
         raise MergeError(msg)
-    _check_arrays(named, slots)
+    check_arrays(named, slots)
     return Update(
         weight=weight,
         n_cells=contribution.n_cells,
@@ -154,7 +155,14 @@ def _open(state: MergedState, slots: Mapping[str, Slot], contribution: Contribut
     )
 
 
-def _check_counts(contribution: Contribution) -> None:
+def check_counts(contribution: Contribution) -> None:
+    """Check that a contribution states possible numbers of cells and donors.
+
+    Raises
+    ------
+    MergeError
+        If it does not; so do the other checks.
+    """
     n_cells, n_donors = contribution.n_cells, contribution.n_donors
     if not (_is_count(n_cells) and _is_count(n_donors) and 1 <= n_donors <= n_cells):
         msg = f"states {n_cells} cells of {n_donors} donors"
@@ -181,7 +189,8 @@ def _score(kind: str, figures: Mapping[str, int]) -> Score:
     return Score(n=n, correct=correct, nll=nll)
 
 
-def _check_arrays(named: Named, slots: Mapping[str, Slot]) -> None:
+def check_arrays(named: Named, slots: Mapping[str, Slot]) -> None:
+    """Check that a contribution holds the arrays that the round takes, and none beyond its bound."""
     if sorted(named.arrays) != sorted(slots):
         msg = f"holds arrays {sorted(named.arrays)[:8]}, expected {sorted(slots)}"
         raise MergeError(msg)

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +28,12 @@ from swarmcell.model import (
     warm_start,
 )
 from swarmcell.model.classifier import Scaling, logits, to_floats
-from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, Update, screen, stamp
+from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot, Update, kind_of, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
 from swarmcell.model.fixed import Floats
 from swarmcell.model.local_fit import Examples, labelled
 from swarmcell.model.released import CHUNK_ROWS, TrainedModel
-from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, rule_of
+from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, fail, rule_of
 from swarmcell.model.state import MergedState, from_bytes, to_bytes
 from swarmcell.model.study import EXACT, Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
@@ -139,6 +140,15 @@ class Learner:
     def slots(self, state: bytes) -> dict[str, Slot]:
         """Return what a site's part of the round after `state` must look like."""
         return self._slots(from_bytes(state))
+
+    def envelope(self, state: bytes, *, weight: int) -> tuple[Kind, dict[str, Any]]:
+        """Return kind and header of a contribution to the round after `state`."""
+        now = from_bytes(state)
+        return kind_of(now), stamp(now, weight=weight)
+
+    def failed(self, state: bytes, text: str) -> bytes:
+        """Return the state of a study that cannot go on after `state`."""
+        return to_bytes(fail(from_bytes(state), text))
 
     def _slots(self, state: MergedState) -> dict[str, Slot]:
         if state.stage == FEATURES:

@@ -27,15 +27,12 @@ Bonawitz et al. 2017, CCS, doi 10.1145/3133956.3133982.
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, kind_of, stamp
+from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot
 from swarmcell.model.encoding import Array, Named, decode, encode
-from swarmcell.model.stages import fail
-from swarmcell.model.state import from_bytes as study_state
-from swarmcell.model.state import to_bytes as study_bytes
 from swarmcell.privacy import masks, shares
 from swarmcell.privacy.masks import RoundKeys
 from swarmcell.privacy.secure_parts import Part, flat, said, screen
@@ -48,7 +45,7 @@ FIGURES = ("n", "correct", "nll")
 
 
 class Summing(Protocol):
-    """A study whose merge reads nothing but sums over sites (`model.learning.Learner`)."""
+    """A study whose merge reads nothing but sums over sites (`model.learning.Learner`, `model.strata`)."""
 
     def start(self) -> bytes:
         """Return the merged state before round 1."""
@@ -68,6 +65,14 @@ class Summing(Protocol):
 
     def slots(self, state: bytes) -> Mapping[str, Slot]:
         """Return what a contribution to the round after `state` holds."""
+        ...
+
+    def envelope(self, state: bytes, *, weight: int) -> tuple[Kind, dict[str, Any]]:
+        """Return kind and header of a contribution to the round after `state`."""
+        ...
+
+    def failed(self, state: bytes, text: str) -> bytes:
+        """Return the state of a study that cannot go on after `state`."""
         ...
 
 
@@ -145,7 +150,9 @@ class SecureSum:
             return None
         keys, mine = self._keys(session.salt), self._place(session)
         named = decode(made.parameters)
-        vector = flat(named.arrays, [int(named.header["weight"]), *(made.figures.get(name, 0) for name in FIGURES)])
+        vector = flat(
+            named.arrays, [int(named.header.get("weight", 0)), *(made.figures.get(name, 0) for name in FIGURES)]
+        )
         others = [i for i in session.dealers if i != mine]
         pairs = (masks.pair_mask(keys.pair_seed, session.pair_key(i), len(vector), is_first=mine < i) for i in others)
         masked = masks.total([vector.view(np.uint64), masks.own_mask(keys.own_seed, len(vector)), *pairs], len(vector))
@@ -234,7 +241,8 @@ class SecureSum:
             return now.again().with_(excluded=tuple(sorted({*now.excluded, *lost})))
         if len(seeds) < len(session.dealers):
             return now.again()
-        merged = self._study.merge(now.inner, [_summed_contribution(now, session, slots, _total(now, session, seeds))])
+        summed = self._summed_contribution(now, session, slots, _total(now, session, seeds))
+        merged = self._study.merge(now.inner, [summed])
         if merged.left_out:  # the sum is out of bounds: somebody lied, and nobody can say who
             return now.again()
         if merged.finished or merged.failure:
@@ -265,8 +273,29 @@ class SecureSum:
             f"secure aggregation began {ATTEMPTS_MAX} times and never came to a sum: at least {SITES_MIN} sites and a "
             "quorum must stay through four rounds. Begin again when all are up."
         )
-        ended = fail(study_state(now.inner), text)
-        return MergeOutcome(state=study_bytes(ended), finished=True, failure=text)
+        return MergeOutcome(state=self._study.failed(now.inner, text), finished=True, failure=text)
+
+    def _summed_contribution(
+        self, now: SecureState, session: Session, slots: Mapping[str, Slot], total: Array
+    ) -> Contribution:
+        """Return the sum as the one contribution that the study merges, in the names of all who stayed."""
+        arrays: dict[str, Array] = {}
+        start = 0
+        for name in sorted(slots):
+            shape = slots[name].shape
+            stop = start + int(np.prod(shape))
+            arrays[name] = total[start:stop].reshape(shape)
+            start = stop
+        weight, *figures = (int(value) for value in total[start:])
+        kind, header = self._study.envelope(now.inner, weight=weight)
+        return Contribution(
+            kind=kind,
+            parameters=encode(Named(header, arrays)),
+            n_cells=now.facts["n_cells"],
+            n_donors=now.facts["n_donors"],
+            figures=dict(zip(FIGURES, figures, strict=True)) if kind == "update" else {},
+            author=" ".join(session.sites[i] for i in now.staying),
+        )
 
 
 def _announced(parts: Sequence[Part], salt: bytes) -> Session | None:
@@ -303,25 +332,3 @@ def _total(now: SecureState, session: Session, seeds: Mapping[int, bytes]) -> Ar
         for i in now.staying:
             found += masks.pair_mask(seed, session.pair_key(i), n, is_first=dealer < i)
     return found.view(np.int64)
-
-
-def _summed_contribution(now: SecureState, session: Session, slots: Mapping[str, Slot], total: Array) -> Contribution:
-    """Return the sum as the one contribution that the study merges, in the names of all who stayed."""
-    arrays: dict[str, Array] = {}
-    start = 0
-    for name in sorted(slots):
-        shape = slots[name].shape
-        stop = start + int(np.prod(shape))
-        arrays[name] = total[start:stop].reshape(shape)
-        start = stop
-    weight, *figures = (int(value) for value in total[start:])
-    state = study_state(now.inner)
-    kind = kind_of(state)
-    return Contribution(
-        kind=kind,
-        parameters=encode(Named(stamp(state, weight=weight), arrays)),
-        n_cells=now.facts["n_cells"],
-        n_donors=now.facts["n_donors"],
-        figures=dict(zip(FIGURES, figures, strict=True)) if kind == "update" else {},
-        author=" ".join(session.sites[i] for i in now.staying),
-    )

@@ -87,7 +87,7 @@ def read(
     ids: tuple[str, ...] = ()
     for path in paths:
         with PreparedFile(path) as file:
-            _check(file, study, types)
+            check_file(file, study, types)
             observer("total", {"n": file.n_cells})
             parts += _samples(file, study, types, observer)
             ids = ids_of(file)[0]
@@ -121,7 +121,14 @@ class Sample:
     features: npt.NDArray[np.float64]
 
 
-def _check(file: PreparedFile, study: Study, types: CellTypes) -> None:
+def check_file(file: PreparedFile, study: Study, types: CellTypes) -> None:
+    """Check that a prepared file is of the study, and fits the cell model.
+
+    Raises
+    ------
+    CellsError, PanelError
+        If it is not, or does not.
+    """
     found = file.contents
     if found["modality"] != study.modality:
         msg = f"{file.name}: {found['modality']} cells; the study is of {study.modality}. Choose files that fit."

@@ -22,6 +22,7 @@ from swarmcell.model.strata.state import StrataState
 from swarmcell.model.strata.table import blocks_of
 
 MARKERS_SHOWN = 12
+UNNAMED = "a site (which one is not told)"
 LEVEL = 0.95
 _ONE = float(1 << 24)
 _SAYS = {"clr": "share of {}", "mean": "mean {}", "sd": "spread of {}"}
@@ -47,10 +48,11 @@ def result(strata: Strata, samples: list[dict[str, Any]], *, placed_from: str) -
         "n_donors": state.n_donors,
         "n_cells": state.n_cells,
         "sites": list(state.sites),
+        "n_sites": state.n_sites,
         "components": len(state.arrays["spread"]),
         "components_share": _share(state, "held"),
         "site_share": _rounded(state.site_share),
-        "site_share_by_chance": (len(state.sites) - 1) / max(state.n_samples - 1, 1),
+        "site_share_by_chance": (state.n_sites - 1) / max(state.n_samples - 1, 1),
         "tried": _tried(state),
         "overall_p": _share(state, "overall_p"),
         "k": state.k,
@@ -89,11 +91,17 @@ def _rounded(fixed: int) -> float:
 
 def _tried(state: StrataState) -> list[dict[str, Any]]:
     nulls, rows = state.arrays["within_null"], state.arrays["judged"]
-    keys = ("stability", "agreement", "within", "p_value")
     return [
-        {"k": int(k), **dict(zip(keys, map(_rounded, row), strict=True)), "within_null": _rounded(null.mean())}
+        {"k": int(k), **_figures(row), "within_null": _rounded(null.mean())}
         for k, row, null in zip(state.arrays["tried"], rows, nulls, strict=True)
     ]
+
+
+def _figures(row: npt.NDArray[np.int64]) -> dict[str, float | None]:
+    """Return what was judged of one number of strata; the p value of a split is `None` where none was asked for."""
+    *rest, split = map(_rounded, row)
+    known = dict(zip(("stability", "agreement", "within", "p_value"), rest, strict=True))
+    return {**known, "split_p": None if split < 0 else split}
 
 
 def _stratum(strata: Strata, i: int) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def _stratum(strata: Strata, i: int) -> dict[str, Any]:
         "n_cells": int(arrays["stratum_cells"][i]),
         "stability": _rounded(arrays["stratum_stability"][i]),
         "by_site": {name: _counted(n) for name, n in zip(sites, arrays["by_site"][:, i], strict=True)},
-        "site_in_disguise": sites[site] if site >= 0 else "",
+        "site_in_disguise": "" if site < 0 else sites[site] if sites else UNNAMED,
         "composition": _composition(strata, i),
         "markers": _markers(strata, i),
     }
@@ -197,7 +205,7 @@ def _associations(strata: Strata) -> list[dict[str, Any]]:
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """Say in words what was found."""
-    where = f"{found['n_samples']} samples of {found['n_donors']} donors at {len(found['sites'])} site(s)"
+    where = f"{found['n_samples']} samples of {found['n_donors']} donors at {found['n_sites']} site(s)"
     if not found["k"]:
         said = [f"No stable strata among {where}: {found['why_none']}."]
     else:
@@ -208,7 +216,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
             f"least stable comes back with a mean Jaccard index of {worst:.2f}; tighter than samples without strata "
             f"(p = {found['overall_p']:.2g})."
         ]
-    if len(found["sites"]) > 1:
+    if found["n_sites"] > 1:
         said.append(
             f"{found['site_share']:.0%} of the variance lies between sites "
             f"({found['site_share_by_chance']:.0%} is what chance gives)."

@@ -19,7 +19,6 @@ import pandas as pd
 
 from swarmcell.errors import CellsError, MergeError, ModelError, OutputError, UsageError
 from swarmcell.files import write_whole, writing
-from swarmcell.model import contribution as learnt
 from swarmcell.model import released as classifiers
 from swarmcell.model.strata import released
 from swarmcell.model.strata.released import Strata
@@ -27,10 +26,11 @@ from swarmcell.model.strata.rounds import Stratifier
 from swarmcell.model.strata.state import StrataState, from_bytes
 from swarmcell.model.strata.table import SampleTable
 from swarmcell.model.study import Floors, StrataRule, Study
-from swarmcell.node.task import Contribution, Merge
 from swarmcell.workflows import sample_table, strata_words
 from swarmcell.workflows.sample_table import CellTypes, Covariate
+from swarmcell.workflows.strata_task import StrataTask
 from swarmcell.workflows.stream import PreparedFile
+from swarmcell.workflows.task import Place
 
 if TYPE_CHECKING:
     from swarmcell.workflows.join import Seat
@@ -73,31 +73,6 @@ class Stratified:
     folder: Path
     strata: Strata
     result: dict[str, Any]
-
-
-class SiteTask:
-    """Implements `node.task.Task` with a `Stratifier`."""
-
-    def __init__(self, site: Stratifier) -> None:
-        self._site = site
-
-    def start(self) -> bytes:
-        """Return the state before round 1, equal at every peer."""
-        return self._site.start()
-
-    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
-        """Return this site's sums for the round after `state`."""
-        made = self._site.contribute(state, stop)
-        return None if made is None else Contribution(**vars(made))
-
-    def merge(self, state: bytes, contributions: Sequence[Contribution]) -> Merge:
-        """Merge contributions (in any order) into the next state."""
-        merged = self._site.merge(state, [learnt.Contribution(**vars(one)) for one in contributions])
-        return Merge(**vars(merged))
-
-    def describe(self, state: bytes) -> Mapping[str, str | int]:
-        """Say what `state` is, for the ledger's readers."""
-        return self._site.describe(state)
 
 
 def stratify_alone(
@@ -149,7 +124,8 @@ def stratify_in_swarm(
     _check_floors(table, study, ", ".join(path.name for path in prepared))
     observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
     folder.mkdir(parents=True, exist_ok=True)
-    ended = join.take_part(seat, SiteTask(Stratifier(study, table)), run=folder, observer=observer)
+    place = Place(f=seat.swarm.swarm.f, label=seat.identity.key.hex(), secret=seat.identity.derive(b"secure-sum"))
+    ended = join.take_part(seat, StrataTask(study, table, place=place), run=folder, observer=observer)
     join.refuse_without_result(ended, "strata")
     card = {"found": "swarm", "swarm": seat.swarm.digest}
     return _written(from_bytes(ended.state), study, table, prepared, folder, options, card)

@@ -26,7 +26,17 @@ def verdict(k: int, jaccard: float, within: float, donors: int = 9) -> judge.Ver
 
 def test_the_largest_number_of_strata_that_passes_is_taken() -> None:
     good = {2: verdict(2, 0.9, 0.2), 3: verdict(3, 0.8, 0.2), 4: verdict(4, 0.7, 0.2)}
-    assert judge.choose(good, donors_min=3) == 3
+    assert judge.choose(good, {3: 0.01}, donors_min=3) == 3
+
+
+def test_a_split_that_chance_would_make_is_not_taken_for_one_more_stratum() -> None:
+    both = {2: verdict(2, 0.9, 0.2), 3: verdict(3, 0.9, 0.2)}
+    assert judge.candidates(both, donors_min=3) == [2, 3]
+    assert judge.choose(both, {3: 0.3}, donors_min=3) == 2
+    three = {2: verdict(2, 0.6, 0.2), 3: verdict(3, 0.9, 0.2)}
+    assert judge.choose(three, {3: 0.3}, donors_min=3) == 0
+    assert "chance split of 2 (p = 0.3)" in judge.why_not(three, {3: 0.3}, donors_min=3)
+    assert judge.split_p(0.5, [0.5, 0.6, 0.7]) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -38,11 +48,16 @@ def test_the_largest_number_of_strata_that_passes_is_taken() -> None:
     ],
 )
 def test_there_are_no_strata_for_a_reason_that_is_said(one: judge.Verdict, says: str) -> None:
-    assert judge.choose({2: one}, donors_min=3) == 0
-    assert says in judge.why_not({2: one}, donors_min=3)
+    assert judge.choose({2: one}, {}, donors_min=3) == 0
+    assert says in judge.why_not({2: one}, {}, donors_min=3)
 
 
 def test_a_stratum_of_one_site_is_called_the_site_in_disguise_unless_it_may_be_chance() -> None:
-    assert describe.in_disguise(np.array([[20, 1], [0, 20]])) == [0, 1]
-    assert describe.in_disguise(np.array([[20, 19], [1, 2]])) == [-1, -1]  # one site has nearly all samples anyway
-    assert describe.in_disguise(np.array([[2, 3], [0, 2]])) == [-1, -1]  # so few may be chance
+    def told(by_site: list[list[int]]) -> list[list[int]]:
+        table = np.array(by_site)
+        return [describe.is_disguise(row, table.sum(axis=0), int(table.sum())).tolist() for row in table]
+
+    assert told([[20, 1], [0, 20]]) == [[1, 0], [0, 1]]
+    assert told([[20, 19], [1, 2]]) == [[0, 0], [0, 0]]  # one site has nearly all samples anyway
+    assert told([[2, 3], [0, 2]]) == [[0, 0], [0, 0]]  # so few may be chance
+    assert told([[20, 20]]) == [[0, 0]]  # the only site

@@ -35,26 +35,29 @@ def donors_of(table: SampleTable, labels: Labels, k: int) -> tuple[Integers, Int
     return np.array([inside[i] for i in range(k)], np.int64), np.array(rest, np.int64)
 
 
-def in_disguise(by_site: Integers) -> list[int]:
-    """Return per stratum the site that it is in disguise, or -1.
+def is_disguise(n_here: Integers, size: Integers, n_samples: int) -> Integers:
+    """Say of each stratum whether it is this site in disguise (1) or not (0).
 
-    A stratum is a site in disguise if one site has at least 80 % of its samples and would have so many by chance, given
-    how many samples the site and the stratum have, in less than 1 % of cases.
+    It is if the site has at least 80 % of its samples and would have so many by chance, given how many samples the
+    site and the stratum have, in less than 1 % of cases.
 
     Parameters
     ----------
-    by_site
-        Samples, shape `(n_sites, k)`.
+    n_here, size
+        Samples of each stratum, of this site and of all.
+    n_samples
+        Samples of all sites.
     """
-    every, of_site, of_stratum = int(by_site.sum()), by_site.sum(axis=1), by_site.sum(axis=0)
-    found = []
-    for stratum, size in enumerate(of_stratum.tolist()):
-        site = int(by_site[:, stratum].argmax())
-        most, mine = int(by_site[site, stratum]), int(of_site[site])
-        ways = sum(comb(mine, i) * comb(every - mine, size - i) for i in range(most, min(mine, size) + 1))
-        likely = Fraction(ways, comb(every, size)) >= Fraction(DISGUISE_P)
-        found.append(-1 if most < DISGUISE_SHARE * size or likely else site)
-    return found
+    mine, found = int(n_here.sum()), []
+    if mine == n_samples:  # one site: there is nothing to be told apart from
+        return np.zeros(len(n_here), np.int64)
+    for most, of_stratum in zip(n_here.tolist(), size.tolist(), strict=True):
+        ways = sum(
+            comb(mine, i) * comb(n_samples - mine, of_stratum - i) for i in range(most, min(mine, of_stratum) + 1)
+        )
+        likely = Fraction(ways, comb(n_samples, of_stratum)) >= Fraction(DISGUISE_P)
+        found.append(int(most >= DISGUISE_SHARE * of_stratum and not likely))
+    return np.array(found, np.int64)
 
 
 def exchanged(values: Floats, donors: Sequence[str], n: int, key: str) -> Floats:

@@ -1,14 +1,17 @@
 """How many strata there are, if any: found again when donors are drawn anew, and tighter than samples without strata.
 
-Rules: two tests, both needed. *Stable*: every stratum comes back (mean Jaccard index at least `STABLE`) when a fifth
+Rules: three tests, all needed. *Stable*: every stratum comes back (mean Jaccard index at least `STABLE`) when a fifth
 of the donors is left out. *Tighter than chance*: the samples' sum of squares within strata is smaller than that of
-all null twins, which are normal samples of the same variances along the same components. The largest number of strata
-that passes is taken. Everything follows from exact counts and sums.
+all null twins, which are normal samples of the same variances along the same components. *More than a split*: of more
+than two strata, k tighten what k - 1 leave by more than they do in twins drawn normally about the centres of k - 1.
+Without it the two halves of a large stratum are taken for two. The largest number of strata that passes is taken.
+Everything follows from exact counts and sums.
 
 References
 ----------
 Hennig 2007, Comput Stat Data Anal 52:258 (a stratum's Jaccard index over resamples; 0.75 is called stable). Liu et al.
-2008, J Am Stat Assoc 103:1281 (the cluster index against normal samples). John et al. 2020, Sci Rep 10:1816.
+2008, J Am Stat Assoc 103:1281 (the cluster index against normal samples). John et al. 2020, Sci Rep 10:1816. McLachlan
+1987, J R Stat Soc C 36:318 (k against k - 1 components by samples drawn from the fit of k - 1).
 """
 
 import math
@@ -22,6 +25,7 @@ from swarmcell.model.fixed import Integers
 
 STABLE = 0.75  # Hennig 2007
 P_MAX = 0.05
+K_MIN = 2
 DONORS_MIN = 3  # of a stratum; chosen: fewer are a family, not a stratum
 
 
@@ -120,14 +124,31 @@ def overall_p(verdicts: Mapping[int, Verdict]) -> float:
     return float((1 + at_least) / (1 + len(nulls[0])))
 
 
-def choose(verdicts: Mapping[int, Verdict], *, donors_min: int) -> int:
-    """Return the largest number of strata that passes, or 0: no stable strata."""
+def split_p(found: float, twins: Sequence[float]) -> float:
+    """Return the share of twins in which k strata leave at most as large a share of what k - 1 left."""
+    return (1 + sum(twin <= found for twin in twins)) / (1 + len(twins))
+
+
+def candidates(verdicts: Mapping[int, Verdict], *, donors_min: int) -> list[int]:
+    """Return the numbers of strata that are stable, large enough and tighter than chance, ascending."""
     if not verdicts or overall_p(verdicts) > P_MAX:
-        return 0
-    return max((k for k, one in verdicts.items() if one.passes(donors_min)), default=0)
+        return []
+    return [k for k, one in sorted(verdicts.items()) if one.passes(donors_min)]
 
 
-def why_not(verdicts: Mapping[int, Verdict], *, donors_min: int) -> str:
+def choose(verdicts: Mapping[int, Verdict], splits: Mapping[int, float], *, donors_min: int) -> int:
+    """Return the largest number of strata that passes, or 0: no stable strata.
+
+    Parameters
+    ----------
+    splits
+        p value of each candidate of more than two strata (`split_p`).
+    """
+    found = candidates(verdicts, donors_min=donors_min)
+    return max((k for k in found if k == K_MIN or splits[k] <= P_MAX), default=0)
+
+
+def why_not(verdicts: Mapping[int, Verdict], splits: Mapping[int, float], *, donors_min: int) -> str:
     """Say in words why there are no strata."""
     p = overall_p(verdicts)
     if p > P_MAX:
@@ -138,11 +159,13 @@ def why_not(verdicts: Mapping[int, Verdict], *, donors_min: int) -> str:
             f"no number of strata comes back when donors are drawn anew (at best {best.k} strata, whose least stable "
             f"has a mean Jaccard index of {best.least_stable:.2f}; {STABLE} is called stable)"
         )
-    missed = [_miss(one, donors_min) for one in verdicts.values() if one.least_stable >= STABLE]
+    missed = [_miss(one, splits, donors_min) for one in verdicts.values() if one.least_stable >= STABLE]
     return "; ".join(missed)
 
 
-def _miss(one: Verdict, donors_min: int) -> str:
+def _miss(one: Verdict, splits: Mapping[int, float], donors_min: int) -> str:
+    if one.k in splits:
+        return f"{one.k} strata come back, but may be a chance split of {one.k - 1} (p = {splits[one.k]:.2g})"
     if one.p_value > P_MAX:
         return f"{one.k} strata come back, but are no tighter than chance (p = {one.p_value:.2g})"
     return f"{one.k} strata come back, but one has fewer than {donors_min} donors"

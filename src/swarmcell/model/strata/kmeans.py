@@ -31,7 +31,7 @@ _SPREAD = (1.0, 1.0, 1.6)  # of the starts, in turn, in standard deviations of t
 class Run:
     """One run: which rows it clusters, into how many strata, from which start.
 
-    `kind` is `real`, `resample` or `null`; `number` counts the resamples and the null twins.
+    `kind` is `real`, `resample`, `null` or `nested-K` (twins of K - 1 strata); `number` counts them.
     """
 
     kind: str
@@ -53,13 +53,30 @@ class Plan:
         return tuple(range(2, self.k_max + 1))
 
 
+def few(starts: int) -> int:
+    """Return how many starts resamples and twins have: a twentieth, two at least."""
+    return max(2, starts // 20)
+
+
 def plan(*, k_max: int, starts: int, resamples: int, nulls: int) -> Plan:
-    """Return the runs of 2 to `k_max` strata; resamples and null twins have a quarter of the starts, two at least."""
-    fewer = max(2, starts // 4)
+    """Return the runs of 2 to `k_max` strata; resamples and null twins have a twentieth of the starts."""
+    fewer = few(starts)
     groups = [("real", 0, starts), *(("resample", b, fewer) for b in range(resamples))]
     groups += [("null", b, fewer) for b in range(nulls)]
     ks = range(2, k_max + 1)
     return Plan(tuple(Run(kind, b, k, s) for kind, b, n in groups for k in ks for s in range(n)), k_max)
+
+
+def nested_plan(ks: Sequence[int], *, k_max: int, starts: int, nulls: int) -> Plan:
+    """Return the runs that tell whether k strata, of `ks`, are more than a chance split of k - 1.
+
+    Twins of k - 1 strata are clustered into k - 1, from the very centres that they were drawn about, and into k.
+    """
+    runs = []
+    for k, b in ((k, b) for k in ks for b in range(nulls)):
+        runs.append(Run(f"nested-{k}", b, k - 1, 0))
+        runs += [Run(f"nested-{k}", b, k, start) for start in range(few(starts))]
+    return Plan(tuple(runs), k_max)
 
 
 def first_centres(runs: Plan, spread: Floats, seed: int) -> Integers:
@@ -112,6 +129,27 @@ def clustered(rows: Rows, kind: str, number: int, spread: Floats, seed: int) -> 
         wide = np.array(twins).reshape(len(rows.samples), len(spread)) * spread
         return rows_of(wide, rows.samples, rows.donors).coordinates
     return rows.coordinates
+
+
+def nested(rows: Rows, centres: Integers, root: Integers, key: str) -> Integers:
+    """Return the coordinates of each row's nested twin: its own stratum's centre, and a normal spread about it.
+
+    Parameters
+    ----------
+    centres
+        Of the strata, shape `(k, n_components)`.
+    root
+        Lower triangular root of the covariance within strata, fixed point 2**-24.
+    key
+        Of the draws.
+    """
+    n_dims = centres.shape[1]
+    middle = centres[nearest(rows.coordinates, centres[None])[0]] / _ONE
+    drawn = np.array([normals(f"{key}/{sample}", n_dims) for sample in rows.samples]).reshape(-1, n_dims)
+    wide, columns = middle, root / _ONE
+    for dim in range(n_dims):  # elementwise, for the same bits in any company
+        wide = wide + drawn[:, dim, None] * columns[None, :, dim]
+    return rows_of(wide, rows.samples, rows.donors).coordinates
 
 
 def nearest(coordinates: Integers, centres: Integers) -> npt.NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy as np
 from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import STATISTICS_BITS, Integers
+from swarmcell.model.merges import linear
 from swarmcell.model.moments import mean_and_scale, variance_numerator
 from swarmcell.model.strata import components, describe, judge, kmeans
 from swarmcell.model.strata.kmeans import Plan
@@ -20,17 +21,24 @@ from swarmcell.model.study import StrataRule, Study
 ITERATIONS_MAX = 60  # of Lloyd's; what has not settled then is taken as it is
 SAMPLES_PER_STRATUM = 3
 DONORS_TOTAL_MIN = 3
+_RIDGE = 1e-6  # of the samples' variance, along every component of a nested twin; chosen
 _ONE = 1 << STATISTICS_BITS
 
 
 @dataclass(frozen=True)
 class Sums:
-    """A site's sums that passed the screening."""
+    """A site's sums that passed the screening; or of `n_sites` sites whose own sums are secret, without a name."""
 
     site: str
     n_cells: int
     n_donors: int
     arrays: Mapping[str, Array]
+    n_sites: int = 1
+
+
+def sites_of(parts: Sequence[Sums]) -> tuple[str, ...]:
+    """Return the sites' names; none where their own sums are secret."""
+    return tuple(part.site for part in parts if part.site)
 
 
 def advance(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
@@ -42,16 +50,19 @@ def advance(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[
         return _features(onward, study, rule, parts)
     if state.phase == "products":
         return _products(onward, study, rule, parts)
-    if state.phase == "cluster":
-        return _cluster(onward, rule, parts)
+    if state.phase in ("cluster", "nested"):
+        return _cluster(onward, study, rule, parts)
     if state.phase == "agreement":
         return _agreement(onward, study, rule, parts)
     return _describe(onward, study, rule, parts)
 
 
 def plan_of(rule: StrataRule, state: StrataState) -> Plan:
-    """Return the runs of k-means: no more strata than the samples allow."""
+    """Return the runs of k-means of the running phase: no more strata than the samples allow."""
     k_max = max(2, min(rule.k_max, state.n_samples // SAMPLES_PER_STRATUM))
+    if state.phase == "nested":
+        ks = state.arrays["splits"].tolist()
+        return kmeans.nested_plan(ks, k_max=k_max, starts=rule.starts, nulls=rule.nulls)
     return kmeans.plan(k_max=k_max, starts=rule.starts, resamples=rule.resamples, nulls=rule.nulls)
 
 
@@ -74,7 +85,8 @@ def _whole(total: Array, what: str) -> Integers:
     return total.astype(np.int64)
 
 
-def _failed(state: StrataState, words: str) -> StrataState:
+def failed(state: StrataState, words: str) -> StrataState:
+    """Return the state of a study that cannot go on."""
     return replace(state, phase="done", failure=words, arrays={})
 
 
@@ -85,23 +97,24 @@ def _features(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
         n_samples=n,
         n_donors=sum(part.n_donors for part in parts),
         n_cells=sum(part.n_cells for part in parts),
-        sites=tuple(part.site for part in parts),
+        n_sites=sum(part.n_sites for part in parts),
+        sites=sites_of(parts),
     )
     if n < 2 * SAMPLES_PER_STRATUM or known.n_donors < DONORS_TOTAL_MIN:
         words = (
             f"{n} samples of {known.n_donors} donors in all; strata need at least {2 * SAMPLES_PER_STRATUM} samples of "
             f"{DONORS_TOTAL_MIN} donors. Add donors, or join with other sites."
         )
-        return _failed(known, words)
+        return failed(known, words)
     first, second = _add(parts, "x"), _add(parts, "xx")
     spread = [variance_numerator(n, int(a), int(b)) for a, b in zip(first, second, strict=True)]
     kept, scale = _kept(study, rule, spread, n, len(first))
     if len(kept) > components.WIDTH_MAX:
         words = f"{len(kept)} features of a sample; at most {components.WIDTH_MAX}. Choose fewer markers (a universe)."
-        return _failed(known, words)
+        return failed(known, words)
     mean, _ = mean_and_scale(n, first[kept], second[kept])
     arrays: dict[str, Array] = {"kept": kept.astype(np.int32), "mean": mean, "scale": scale}
-    share = _site_share(parts, kept, scale, first, spread, n)
+    share = _site_share(_add(parts, "of_mean"), kept, scale, first, spread, n)
     return replace(known, phase="products", site_share=share, arrays=arrays)
 
 
@@ -123,15 +136,13 @@ def _kept(study: Study, rule: StrataRule, spread: list[int], n: int, n_features:
     return np.array(kept, np.int64), np.array(scales, np.int64)
 
 
-def _site_share(parts: Sequence[Sums], kept: Integers, scale: Integers, first: Array, spread: list[int], n: int) -> int:
+def _site_share(of_mean: Array, kept: Integers, scale: Integers, first: Array, spread: list[int], n: int) -> int:
     """Return the share of the scaled features' squares that lies between sites, fixed point 2**-24."""
     between, whole = Fraction(0), Fraction(0)
     for place, width in zip(kept.tolist(), scale.tolist(), strict=True):
-        means = sum(
-            (Fraction(int(p.arrays["x"][place]) ** 2, max(int(p.arrays["n"][0]), 1)) for p in parts), Fraction(0)
-        )
         unit = width * width
-        between += (means - Fraction(int(first[place]) ** 2, n)) / unit
+        means = int(of_mean[place]) << STATISTICS_BITS
+        between += max(means - Fraction(int(first[place]) ** 2, n), Fraction(0)) / unit
         whole += Fraction(spread[place], n * unit)
     return int(between / whole * _ONE) if whole > 0 else 0
 
@@ -143,7 +154,7 @@ def _products(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
             _add(parts, "products"), state.n_samples, width, n_max=rule.components_max, share=rule.variance_share
         )
     except MergeError as error:
-        return _failed(state, f"no strata: {error}.")
+        return failed(state, f"no strata: {error}.")
     spread = np.maximum(np.rint(np.sqrt(found.variance) * _ONE), 1).astype(np.int64)
     plan = plan_of(rule, state)
     centres = kmeans.first_centres(plan, spread / float(_ONE), study.seed)
@@ -160,7 +171,7 @@ def _products(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
     return replace(state, phase="cluster", arrays=arrays)
 
 
-def _cluster(state: StrataState, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
+def _cluster(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
     arrays = {name: array.copy() for name, array in state.arrays.items()}
     active = np.flatnonzero(arrays["settled"] == 0)
     total, count = _whole(_add(parts, "total"), "coordinates"), _whole(_add(parts, "count"), "samples")
@@ -172,10 +183,13 @@ def _cluster(state: StrataState, rule: StrataRule, parts: Sequence[Sums]) -> Str
     state = replace(state, iteration=state.iteration + 1, arrays=arrays)
     if not arrays["settled"].all() and state.iteration < ITERATIONS_MAX:
         return state
-    return _best(state, rule)
+    return _judged(state, study, rule) if state.phase == "nested" else _best(state, rule)
 
 
 _SQUARES = ("first", "number", "squares_high", "squares_mixed", "squares_low")
+_SPACE = ("kept", "mean", "scale", "vectors", "spread", "held")
+_FOUND = ("best", "best_n", "resampled", "within", "within_few", "within_null")
+_COUNTED = ("tables", "donors")
 
 
 def _best(state: StrataState, rule: StrataRule) -> StrataState:
@@ -190,7 +204,9 @@ def _best(state: StrataState, rule: StrataRule) -> StrataState:
     n_dims = arrays["centres"].shape[2]
     best = np.zeros((len(plan.ks), plan.k_max, n_dims), np.int64)
     resampled = np.zeros((len(plan.ks) * rule.resamples, plan.k_max, n_dims), np.int64)
-    shares, shares_null = np.zeros(len(plan.ks), np.int64), np.zeros((len(plan.ks), rule.nulls), np.int64)
+    counted = np.zeros((len(plan.ks), plan.k_max), np.int64)
+    shares, shares_few = np.zeros(len(plan.ks), np.int64), np.zeros(len(plan.ks), np.int64)
+    shares_null = np.zeros((len(plan.ks), rule.nulls), np.int64)
     for (kind, number, k), runs in groups.items():
         rows = places[kind, number]
         found = {run: _within(arrays, rows, run, k) for run in runs}
@@ -201,10 +217,13 @@ def _best(state: StrataState, rule: StrataRule) -> StrataState:
         elif kind == "null":
             shares_null[at, number] = _share(arrays, rows, found[chosen])
         else:
-            best[at], shares[at] = arrays["centres"][chosen], _share(arrays, rows, found[chosen])
-    kept = {name: arrays[name] for name in ("kept", "mean", "scale", "vectors", "spread", "held")}
-    kept |= {"best": best, "resampled": resampled, "within": shares, "within_null": shares_null}
-    return replace(state, phase="agreement", arrays=kept)
+            best[at], counted[at] = arrays["centres"][chosen], arrays["count"][chosen]
+            shares[at] = _share(arrays, rows, found[chosen])
+            # twins have few starts: only what as few find here can be compared with them
+            shares_few[at] = _share(arrays, rows, min(found[run] for run in runs[: kmeans.few(rule.starts)]))
+    kept = {name: arrays[name] for name in _SPACE}
+    kept |= dict(zip(_FOUND, (best, counted, resampled, shares, shares_few, shares_null), strict=True))
+    return replace(state, phase="agreement", iteration=0, arrays=kept)
 
 
 def _all_squares(arrays: dict[str, Array], rows: int) -> int:
@@ -223,35 +242,106 @@ def _share(arrays: dict[str, Array], rows: int, within: Fraction) -> int:
 
 
 def _agreement(state: StrataState, study: Study, rule: StrataRule, parts: Sequence[Sums]) -> StrataState:
-    plan, arrays = plan_of(rule, state), dict(state.arrays)
-    tables, donors = _whole(_add(parts, "tables"), "tables"), _whole(_add(parts, "donors"), "donors")
-    n = rule.resamples
-    verdicts = {
+    arrays: dict[str, Array] = {name: state.arrays[name] for name in (*_SPACE, *_FOUND)}
+    arrays |= {name: _whole(_add(parts, name), name) for name in _COUNTED}
+    counted = replace(state, arrays=arrays)
+    found = judge.candidates(_verdicts(counted, rule), donors_min=donors_min(study))
+    splits = [k for k in found if k > judge.K_MIN]
+    arrays["splits"] = np.array(splits, np.int64)
+    return _nested(counted, study, rule) if splits else _chosen(counted, study, rule, {})
+
+
+def _verdicts(state: StrataState, rule: StrataRule) -> dict[int, judge.Verdict]:
+    arrays, n = state.arrays, rule.resamples
+    ks = range(judge.K_MIN, judge.K_MIN + len(arrays["within"]))
+    return {
         k: judge.verdict(
             k,
-            [tables[place * n + b, :k, :k] for b in range(n)],
-            int(arrays["within"][place]) / _ONE,
+            [arrays["tables"][place * n + b, :k, :k] for b in range(n)],
+            int(arrays["within_few"][place]) / _ONE,
             [int(v) / _ONE for v in arrays["within_null"][place]],
-            donors[place, :k].tolist(),
+            arrays["donors"][place, :k].tolist(),
         )
-        for place, k in enumerate(plan.ks)
+        for place, k in enumerate(ks)
     }
-    k = judge.choose(verdicts, donors_min=donors_min(study))
-    judged = [(v.least_stable, v.agreement, v.within, v.p_value) for v in verdicts.values()]
-    kept = {name: arrays[name] for name in ("kept", "mean", "scale", "vectors", "spread", "held", "within_null")}
-    kept |= {"tried": np.array(plan.ks, np.int64), "judged": np.rint(np.array(judged) * _ONE).astype(np.int64)}
+
+
+def _nested(state: StrataState, study: Study, rule: StrataRule) -> StrataState:
+    """Open the rounds in which twins of k - 1 strata are clustered."""
+    state = replace(state, phase="nested")
+    plan, arrays = plan_of(rule, state), dict(state.arrays)
+    n_dims = len(arrays["spread"])
+    arrays["roots"] = np.array([_root(state, int(k) - 1) for k in arrays["splits"]], np.int64)
+    centres = kmeans.first_centres(plan, arrays["spread"] / float(_ONE), study.seed)
+    for place, run in enumerate(plan.runs):
+        if run.kind == f"nested-{run.k + 1}":
+            centres[place] = arrays["best"][run.k - judge.K_MIN]
+    arrays |= {
+        "centres": centres,
+        "settled": np.zeros(len(centres), np.int32),
+        "total": np.zeros((len(centres), plan.k_max, n_dims), np.int64),
+        "count": np.zeros((len(centres), plan.k_max), np.int64),
+    }
+    return replace(state, arrays=arrays)
+
+
+def _root(state: StrataState, k: int) -> Integers:
+    """Return the lower triangular root of the covariance within k strata, fixed point 2**-24.
+
+    Along components all samples covary by their variances alone; what lies between the strata is taken away.
+    """
+    at = k - judge.K_MIN
+    counts, centres = state.arrays["best_n"][at, :k], state.arrays["best"][at, :k] / float(_ONE)
+    spread = state.arrays["spread"] / float(_ONE)
+    within = np.diag(spread * spread)
+    for n, centre in zip(counts.tolist(), centres, strict=True):
+        within = within - (n / state.n_samples) * (centre[:, None] * centre)
+    least = math.fsum((spread * spread).tolist()) * _RIDGE
+    for i in range(len(within)):
+        within[i, i] = max(float(within[i, i]), 0.0) + least
+    return np.rint(linear.cholesky(within) * _ONE).astype(np.int64)
+
+
+def _judged(state: StrataState, study: Study, rule: StrataRule) -> StrataState:
+    """Judge the candidates by how much more they tighten than twins of one stratum less."""
+    plan, arrays, splits = plan_of(rule, state), state.arrays, {}
+    found: dict[tuple[str, int, int], Fraction] = {}
+    places = {
+        (f"nested-{k}", b): at * rule.nulls + b
+        for at, k in enumerate(arrays["splits"].tolist())
+        for b in range(rule.nulls)
+    }
+    for run, one in enumerate(plan.runs):
+        key = (one.kind, one.number, one.k)
+        squares = _within(dict(arrays), places[one.kind, one.number], run, one.k)
+        found[key] = min(found.get(key, squares), squares)
+    for k in arrays["splits"].tolist():
+        twins = [float(found[f"nested-{k}", b, k] / found[f"nested-{k}", b, k - 1]) for b in range(rule.nulls)]
+        at = k - judge.K_MIN
+        splits[k] = judge.split_p(int(arrays["within_few"][at]) / max(int(arrays["within"][at - 1]), 1), twins)
+    return _chosen(state, study, rule, splits)
+
+
+def _chosen(state: StrataState, study: Study, rule: StrataRule, splits: Mapping[int, float]) -> StrataState:
+    """Take a number of strata, if one passes, and open the last round."""
+    arrays, verdicts, n = state.arrays, _verdicts(state, rule), rule.resamples
+    k = judge.choose(verdicts, splits, donors_min=donors_min(study))
+    judged = [(v.least_stable, v.agreement, v.within, v.p_value, splits.get(v.k, -1.0)) for v in verdicts.values()]
+    kept = {name: arrays[name] for name in (*_SPACE, "within_null")}
+    kept |= {"tried": np.array(list(verdicts), np.int64), "judged": np.rint(np.array(judged) * _ONE).astype(np.int64)}
     kept["overall_p"] = np.array([round(judge.overall_p(verdicts) * _ONE)], np.int64)
     if not k:
-        words = judge.why_not(verdicts, donors_min=donors_min(study))
+        words = judge.why_not(verdicts, splits, donors_min=donors_min(study))
         return replace(state, phase="done", words=words, arrays=kept)
-    at = plan.ks.index(k)
-    size = tables[at * n, :k].sum(axis=1)
+    at = k - judge.K_MIN
+    tables = arrays["tables"][at * n : (at + 1) * n]
+    size = tables[0, :k].sum(axis=1)
     order = sorted(range(k), key=lambda i: (-int(size[i]), i))
+    kept["stratum_size"] = size[order]
     kept["stratum_centres"] = arrays["best"][at, order]
     kept["stratum_resampled"] = arrays["resampled"][at * n : (at + 1) * n, :k]
-    kept["stratum_matched"] = np.array(
-        [tables[at * n + b, order, :k].argmax(axis=0) for b in range(n)], np.int64
-    )  # the stratum that most samples of a resample's stratum are in
+    # the stratum that most samples of a resample's stratum are in
+    kept["stratum_matched"] = np.array([table[order, :k].argmax(axis=0) for table in tables], np.int64)
     kept["stratum_stability"] = np.rint(np.array([verdicts[k].stability[i] for i in order]) * _ONE).astype(np.int64)
     return replace(state, phase="describe", k=k, arrays=kept)
 
@@ -260,9 +350,12 @@ def _describe(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
     arrays, floor = dict(state.arrays), study.floors.donors
     for name in ("n", "donors", "rest", "cells", "x", "xx"):
         arrays[f"stratum_{name}"] = _whole(_add(parts, name), name)
-    by_site = np.array([part.arrays["n"] for part in parts], np.int64)
-    few = np.array([part.arrays["donors"] for part in parts], np.int64)
-    arrays["disguise"] = np.array(describe.in_disguise(by_site) if len(parts) > 1 else [-1] * state.k, np.int64)
+    flags = np.array([part.arrays["disguise"] for part in parts], np.int64)
+    arrays["disguise"] = np.where(flags.any(axis=0), flags.argmax(axis=0), -1)
+    named = [part for part in parts if part.site]
+    by_site, few = (
+        np.array([part.arrays[name] for part in named], np.int64).reshape(-1, state.k) for name in ("n", "donors")
+    )
     arrays["by_site"] = np.where((few > 0) & (few < floor), -1, by_site)
     names = (*(("condition",) if len(study.conditions) > 1 else ()), *sorted(rule.covariates))
     results = []
@@ -275,4 +368,5 @@ def _describe(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
         shown = _whole(tables[0], name)
         arrays[f"test_{i}"] = shown if is_number else np.where((shown > 0) & (shown < floor), -1, shown)
     arrays["tests"] = np.rint(np.array(results).reshape(len(results), 2) * _ONE).astype(np.int64)
-    return replace(state, phase="done", sites=tuple(part.site for part in parts), arrays=arrays)
+    n_sites = sum(part.n_sites for part in parts)
+    return replace(state, phase="done", sites=sites_of(parts), n_sites=n_sites, arrays=arrays)

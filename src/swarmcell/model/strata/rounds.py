@@ -12,12 +12,22 @@ from typing import Any
 import numpy as np
 
 from swarmcell.errors import MergeError, ModelError
-from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Contribution, MergeOutcome, Slot
+from swarmcell.model.contribution import (
+    COUNT_MAX,
+    SUM_MAX,
+    Contribution,
+    Kind,
+    MergeOutcome,
+    Slot,
+    check_arrays,
+    check_counts,
+)
 from swarmcell.model.encoding import Array, Named, decode, encode
-from swarmcell.model.fixed import STATISTICS_BITS, Floats, Integers, to_int64
+from swarmcell.model.fixed import STATISTICS_BITS, Floats, Integers
 from swarmcell.model.moments import sums as column_sums
 from swarmcell.model.strata import components, describe, kmeans
-from swarmcell.model.strata.merges import Sums, advance, plan_of
+from swarmcell.model.strata.judge import K_MIN
+from swarmcell.model.strata.merges import Sums, advance, failed, plan_of
 from swarmcell.model.strata.state import StrataState, from_bytes, to_bytes
 from swarmcell.model.strata.table import SampleTable
 from swarmcell.model.study import StrataRule, Study, rules_digest
@@ -63,7 +73,7 @@ class Stratifier:
             msg = "nothing to contribute: the study has ended, or this site has no samples."
             raise ModelError(msg)
         arrays = _ARRAYS[now.phase](self, now)
-        header = {"phase": now.phase, "round": now.round, "site": self.table.sites[0]}
+        _, header = self.envelope(state, weight=0)
         if stop.is_set():
             return None
         return Contribution(
@@ -89,6 +99,21 @@ class Stratifier:
         merged = advance(now, self.study, self.rule, sorted(parts, key=lambda part: part.site))
         return MergeOutcome(state=to_bytes(merged), left_out=left_out, finished=merged.finished, failure=merged.failure)
 
+    def slots(self, state: bytes) -> dict[str, Slot]:
+        """Return what a site's arrays must look like in the round after `state`."""
+        return self._slots(from_bytes(state))
+
+    def envelope(self, state: bytes, *, weight: int) -> tuple[Kind, dict[str, Any]]:
+        """Return kind and header of a contribution; it names the site, but where its sums are secret."""
+        del weight  # every sample counts alike
+        now, secret = from_bytes(state), self.study.privacy.secure_aggregation
+        site = "" if secret or self.table is None else self.table.sites[0]
+        return "statistics", {"phase": now.phase, "round": now.round, "site": site}
+
+    def failed(self, state: bytes, text: str) -> bytes:
+        """Return the state of a study that cannot go on after `state`."""
+        return to_bytes(failed(from_bytes(state), text))
+
     def describe(self, state: bytes) -> dict[str, str | int]:
         """Say what `state` is, for the ledger's readers: counts above the floor only."""
         now = from_bytes(state)
@@ -110,15 +135,19 @@ class Stratifier:
 
     def clustered(self, state: StrataState, kind: str, number: int) -> Integers:
         """Return the coordinates that runs of a kind cluster; drawn once, for all rounds in one space."""
-        space = state.arrays["vectors"].tobytes()
+        space = state.phase.encode() + state.arrays["vectors"].tobytes()
         if self._sets[0] != space:
-            self._sets = (space, {})
-        sets, spread = self._sets[1], spread_of(state)
-        if (kind, number) not in sets:
             own = self.rows(state)
-            for one in row_sets(self.rule):
-                sets[one] = kmeans.clustered(own, *one, spread, self.study.seed)
-        return sets[kind, number]
+            self._sets = (space, {one: self._drawn(state, own, *one) for one in row_sets(self.rule, state)})
+        return self._sets[1][kind, number]
+
+    def _drawn(self, state: StrataState, own: kmeans.Rows, kind: str, number: int) -> Integers:
+        if state.phase != "nested":
+            return kmeans.clustered(own, kind, number, spread_of(state), self.study.seed)
+        place = row_sets(self.rule, state).index((kind, number)) // self.rule.nulls
+        k = int(state.arrays["splits"][place])
+        centres = state.arrays["best"][k - 1 - K_MIN, : k - 1]
+        return kmeans.nested(own, centres, state.arrays["roots"][place], f"{kind}/{self.study.seed}/{number}")
 
     def _samples(self) -> SampleTable:
         if self.table is None:
@@ -132,7 +161,8 @@ class Stratifier:
         reasons: dict[int, str] = {}
         for index, contribution in enumerate(contributions):
             try:
-                parts.append(_opened(state, slots, contribution, {part.site for part in parts}))
+                taken = {part.site for part in parts}
+                parts.append(_opened(state, slots, contribution, taken, secret=self.study.privacy.secure_aggregation))
             except MergeError as error:
                 reasons[index] = str(error)
         return parts, reasons
@@ -174,7 +204,9 @@ def _features(site: Stratifier, state: StrataState) -> dict[str, Array]:
     del state
     table = site._samples()
     first, second = column_sums(table.features)
-    return {"n": np.array([len(table.samples)], np.int64), "x": first, "xx": second}
+    n = len(table.samples)
+    own = [int(x) * int(x) // (n << STATISTICS_BITS) for x in first]  # what the site's mean alone makes of the squares
+    return {"n": np.array([n], np.int64), "x": first, "xx": second, "of_mean": np.array(own, np.int64)}
 
 
 def _products(site: Stratifier, state: StrataState) -> dict[str, Array]:
@@ -205,7 +237,7 @@ def _cluster(site: Stratifier, state: StrataState) -> dict[str, Array]:
 
 def _squares(site: Stratifier, state: StrataState) -> dict[str, Array]:
     """Return sums and squares of each set of rows, all that the sum of squares within strata needs beside the sums."""
-    sets = [site.clustered(state, kind, number) for kind, number in row_sets(site.rule)]
+    sets = [site.clustered(state, kind, number) for kind, number in row_sets(site.rule, state)]
     # coordinates have 30 bits at most: their squares, halved to 2**-40, stay in 63 bits for 4,096 samples
     return {
         "first": np.array([x.sum(axis=0) for x in sets], np.int64),
@@ -216,8 +248,10 @@ def _squares(site: Stratifier, state: StrataState) -> dict[str, Array]:
     }
 
 
-def row_sets(rule: StrataRule) -> list[tuple[str, int]]:
-    """Return the sets of rows that are clustered: all, the resamples, the null twins."""
+def row_sets(rule: StrataRule, state: StrataState) -> list[tuple[str, int]]:
+    """Return the sets of rows that are clustered: all, the resamples, the null twins; later the nested twins."""
+    if state.phase == "nested":
+        return [(f"nested-{k}", b) for k in state.arrays["splits"].tolist() for b in range(rule.nulls)]
     resamples = [("resample", b) for b in range(rule.resamples)]
     return [("real", 0), *resamples, *(("null", b) for b in range(rule.nulls))]
 
@@ -248,6 +282,7 @@ def _describe(site: Stratifier, state: StrataState) -> dict[str, Array]:
         "donors": inside,
         "rest": rest,
         "cells": (table.n_cells @ member).astype(np.int64),
+        "disguise": describe.is_disguise(member.sum(axis=0), state.arrays["stratum_size"], state.n_samples),
         "x": np.array([first for first, _ in moments], np.int64),
         "xx": np.array([second for _, second in moments], np.int64),
     }
@@ -278,6 +313,7 @@ _ARRAYS = {
     "products": _products,
     "cluster": _cluster,
     "agreement": _agreement,
+    "nested": _cluster,
     "describe": _describe,
 }
 
@@ -293,15 +329,15 @@ def slots_of(state: StrataState, study: Study, rule: StrataRule, n_features: int
 
     if state.phase == "features":
         x = Slot(bits=64, shape=(n_features,), last=SUM_MAX)
-        return {"n": counts_of(1), "x": x, "xx": replace(x, signed=False)}
+        return {"n": counts_of(1), "x": x, "xx": replace(x, signed=False), "of_mean": replace(x, signed=False)}
     if state.phase == "products":
         return {"products": sums_of(components.n_products(len(state.arrays["kept"])))}
     plan = plan_of(rule, state)
-    if state.phase == "cluster":
+    if state.phase in ("cluster", "nested"):
         n_active, n_dims = int((state.arrays["settled"] == 0).sum()), len(state.arrays["spread"])
         slots = {"total": sums_of(n_active, plan.k_max, n_dims), "count": counts_of(n_active, plan.k_max)}
         if state.iteration == 0:
-            n = len(row_sets(rule))
+            n = len(row_sets(rule, state))
             slots |= {"first": sums_of(n, n_dims), "number": counts_of(n), "squares_mixed": sums_of(n)}
             slots |= {f"squares_{part}": sums_of(n, signed=False) for part in ("high", "low")}
         return slots
@@ -309,7 +345,7 @@ def slots_of(state: StrataState, study: Study, rule: StrataRule, n_features: int
         n = len(plan.ks)
         return {"tables": counts_of(n * rule.resamples, plan.k_max, plan.k_max), "donors": counts_of(n, plan.k_max)}
     k, p = state.k, len(state.arrays["kept"])
-    slots = {name: counts_of(k) for name in ("n", "donors", "rest", "cells")}
+    slots = {name: counts_of(k) for name in ("n", "donors", "rest", "cells", "disguise")}
     slots |= {"x": sums_of(k, p), "xx": sums_of(k, p, signed=False)}
     for i, name in enumerate(tested(study, rule)):
         n = n_categories(study, rule, name)
@@ -318,41 +354,21 @@ def slots_of(state: StrataState, study: Study, rule: StrataRule, n_features: int
     return slots
 
 
-def _opened(state: StrataState, slots: dict[str, Slot], contribution: Contribution, taken: set[str]) -> Sums:
+def _opened(
+    state: StrataState, slots: dict[str, Slot], contribution: Contribution, taken: set[str], *, secret: bool
+) -> Sums:
     if contribution.kind != "statistics" or contribution.figures:
         msg = f"is of kind {contribution.kind}; strata take statistics without figures"
         raise MergeError(msg)
-    n_cells, n_donors = contribution.n_cells, contribution.n_donors
-    if not all(type(n) is int and 1 <= n <= COUNT_MAX for n in (n_cells, n_donors)) or n_donors > n_cells:
-        msg = f"states {n_cells} cells of {n_donors} donors"
-        raise MergeError(msg)
+    check_counts(contribution)
     named = decode(contribution.parameters)
     site = named.header.get("site")
-    if not isinstance(site, str) or not 0 < len(site) <= _NAME_MAX or site in taken:
+    if not isinstance(site, str) or not int(not secret) <= len(site) <= _NAME_MAX * (not secret) or site in taken:
         msg = "states no site, or one that another contribution states"
         raise MergeError(msg)
     if dict(named.header) != {"phase": state.phase, "round": state.round, "site": site}:
         msg = "belongs to another round"
         raise MergeError(msg)
-    _check(named, slots)
-    return Sums(site, n_cells, n_donors, dict(named.arrays))
-
-
-def _check(named: Named, slots: dict[str, Slot]) -> None:
-    if sorted(named.arrays) != sorted(slots):
-        msg = f"holds arrays {sorted(named.arrays)[:8]}, expected {sorted(slots)}"
-        raise MergeError(msg)
-    for name, slot in slots.items():
-        array = named.arrays[name]
-        if array.dtype != np.int64 or array.shape != slot.shape:
-            msg = f"{name!r} is {array.dtype} {array.shape}, expected int64 {slot.shape}"
-            raise MergeError(msg)
-        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-        if high > slot.last or low < (-slot.last if slot.signed else 0):
-            msg = f"{name!r} is over the bound"
-            raise MergeError(msg)
-
-
-def numbers(values: Sequence[Any] | Floats) -> Integers:
-    """Return shares, p values and the like in fixed point 2**-24."""
-    return to_int64(np.asarray(values, np.float64), STATISTICS_BITS, what="a share")
+    check_arrays(named, slots)
+    n_sites = max(len(contribution.author.split()), 1)
+    return Sums(site, contribution.n_cells, contribution.n_donors, dict(named.arrays), n_sites)

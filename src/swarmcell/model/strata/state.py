@@ -2,8 +2,8 @@
 
 Rules: integers and texts only. Shares, p values and standard deviations are fixed point 2**-24. Arrays by phase:
 `kept`, `mean`, `scale` (features); `vectors`, `spread`, `held` (products); `centres`, `settled`, `total`, `count`
-(cluster); `best`, `resampled`, `within`, `judged` (agreement); `stratum_*`, `by_site`, `disguise`, `test_*`, `tests`
-(describe).
+(cluster, nested); `best`, `resampled`, `within*`, `tables`, `donors` (agreement); `splits`, `roots` (nested);
+`judged`, `stratum_*`, `by_site`, `disguise`, `test_*`, `tests` (describe).
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from typing import Any
 from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode, encode
 
-FORMAT = 1
-PHASES = ("features", "products", "cluster", "agreement", "describe", "done")
+FORMAT = 2
+PHASES = ("features", "products", "cluster", "agreement", "nested", "describe", "done")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,9 @@ class StrataState:
     words
         Why there are none.
     sites
-        Names of the sites that took part, sorted.
+        Names of the sites that took part, sorted; none where sites' own sums are secret.
+    n_sites
+        How many they are.
     site_share
         Share of the variance of features that lies between sites, fixed point 2**-24.
     """
@@ -40,6 +42,7 @@ class StrataState:
     n_samples: int = 0
     n_donors: int = 0
     n_cells: int = 0
+    n_sites: int = 0
     site_share: int = 0
     k: int = 0
     words: str = ""

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from swarmcell.engine.log import Log
 from swarmcell.model import released
+from swarmcell.model.study import Study
 from swarmcell.node import ledger as ledgers
+from swarmcell.node.task import Task
+from swarmcell.workflows import strata_task
 from swarmcell.workflows.join import Seat, take_seat
 from swarmcell.workflows.swarm.verify import Verified, merging, verify_history
 from swarmcell.workflows.swarm.view import open_swarm_log
@@ -46,9 +49,15 @@ def verify_swarm(
         return verify_history(genesis, entries)
     seat: Seat = take_seat(swarm_file, identity=identity, site_file=site_file)
     place = Place(f=seat.swarm.swarm.f)
-    task = prepare_task(cells, seat.swarm.study, place=place, start=released.load(start) if start else None)
+    task = _task(cells, seat.swarm.study, place, start)
     with merging(seat.identity, genesis, task) as merger:
         return verify_history(genesis, entries, merger)
+
+
+def _task(cells: Sequence[Path], study: Study, place: Place, start: Path | None) -> Task:
+    if study.strata is not None:
+        return strata_task.merging_task(cells, study, place=place)
+    return prepare_task(cells, study, place=place, start=released.load(start) if start else None)
 
 
 async def _read_all(log: Log) -> list[bytes]:
