@@ -17,7 +17,7 @@ from swarmcell.model.merges import rules
 from swarmcell.model.stages import check_study
 from swarmcell.model.state import MergedState
 from swarmcell.model.state import from_bytes as study_state
-from swarmcell.model.study import FitRule, PrivacyRule, Study
+from swarmcell.model.study import FitRule, Floors, PrivacyRule, Study
 from swarmcell.privacy import masks, secure_state, shares
 from swarmcell.privacy.secure_sum import ATTEMPTS_MAX
 
@@ -310,7 +310,8 @@ def lab_of_cells():
     parts = [slice(0, 80), slice(80, 150), slice(150, 240)]
 
     def learn(*, secure, rule=STUDY.cell):
-        study = replace(STUDY, cell=rule, privacy=PrivacyRule(secure_aggregation=secure))
+        privacy = PrivacyRule(secure_aggregation=secure)
+        study = replace(STUDY, cell=rule, privacy=privacy, floors=Floors(donors=1, cells=1))
         learners = [Learner(study, site(X[part], y[part]), threads=1) for part in parts]
         if secure:
             learners = [

@@ -24,7 +24,7 @@ STUDY = Study(
     cell_types=("B", "T"),
     conditions=("ill", "well"),
     universe_sha256=UNIVERSE.sha256,
-    floors=Floors(donors=4, cells=10),
+    floors=Floors(donors=4, cells=6),
 )
 
 
@@ -37,7 +37,7 @@ def prepare(path: Path, *, n_donors: int = 6, n_held: int = 2) -> Path:
             "sample": donors,
             "site": "site-a",
             "condition": ["ill" if int(d[1:]) % 2 else "well" for d in donors],
-            "cell_type": ["B", "T"] * 12,
+            "cell_type": ["BT"[i // 6 % 2] for i in range(24)],
             "split": ["held_out" if int(d[1:]) < n_held else "train" for d in donors],
         },
         index=[f"cell{i}" for i in range(24)],
@@ -73,7 +73,7 @@ def found(checks: list[Check], name: str) -> Check:
 
 def test_a_site_that_is_ready_passes_every_check(site: Path) -> None:
     checks = examine(prepare(site / "a.h5ad"), swarm=site / "swarm.toml")
-    assert {check.result for check in checks if check.name != "disk"} == {"pass"}
+    assert {check.result for check in checks if check.name not in {"disk", "floors"}} == {"pass"}
     assert found(checks, "engine").found.startswith("embedded")
 
 
@@ -98,6 +98,15 @@ def test_cells_that_do_not_fit_the_study_fail(site: Path, change: dict, word: st
     check = found(examine(prepare(site / "a.h5ad"), swarm=site / "swarm.toml"), "cells fit the study")
     assert check.result == "fail"
     assert word in check.found
+
+
+def test_classes_that_stay_at_the_site_and_lowered_floors_are_said(site: Path) -> None:
+    write_swarm(site, replace(STUDY, floors=Floors(donors=4, cells=7)))
+    checks = examine(prepare(site / "a.h5ad"), swarm=site / "swarm.toml")
+    assert "no class is above the floors" in found(checks, "floors of classes").found
+    assert "lowered the floors" in found(checks, "floors").found
+    write_swarm(site, replace(STUDY, floors=Floors()))
+    assert not [check for check in examine(swarm=site / "swarm.toml") if check.name == "floors"]
 
 
 def test_every_check_runs_though_the_prepared_file_is_missing(site: Path) -> None:

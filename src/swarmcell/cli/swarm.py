@@ -29,14 +29,17 @@ def create(
 
     Example: `swarmcell swarm create configs/swarm-rna.toml --founder site-a --founder b.card.toml --out swarm.toml`
     """
+    from swarmcell.workflows.floor_words import terms
     from swarmcell.workflows.swarm.founding import found
 
     made = found(config, founder, out, force=force)
     say(f"wrote {made.path}: swarm {made.swarm.digest[:16]}, study {made.swarm.study.name}, {made.n} founders")
     say(made.meaning())
+    say(terms(made.swarm.study))
     if json:
+        floors = {"floors": dict(vars(made.swarm.study.floors)), "terms": terms(made.swarm.study)}
         about = {"n": made.n, "f": made.f, "quorum": made.quorum, "may_be_away": made.away}
-        print_json({"digest": made.swarm.digest, "path": str(made.path), **about})
+        print_json({"digest": made.swarm.digest, "path": str(made.path), **about, **floors})
     command = "train" if made.swarm.study.strata is None else "stratify"
     next_command(f"swarmcell {command} SITE.h5ad --join {made.path}")
 
@@ -63,7 +66,9 @@ def status(
     """
     import asyncio
 
+    from swarmcell.config import swarm_file
     from swarmcell.report import swarm_tables
+    from swarmcell.workflows.floor_words import terms
     from swarmcell.workflows.swarm.view import open_onlooker, status_json
 
     onlooker = open_onlooker(swarm, site_file=site, identity=identity)
@@ -74,6 +79,7 @@ def status(
     if json:
         print_json(status_json(seen))
     console().print(swarm_tables.status(seen))
+    say(terms(swarm_file.load(swarm).study))
     next_command(f"swarmcell swarm show {swarm}")
 
 

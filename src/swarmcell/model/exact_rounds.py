@@ -15,13 +15,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from swarmcell.model.class_floors import too_few
 from swarmcell.model.contribution import COUNT_MAX, Slot, Update, add_below, n_sites, total_score
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import EXACT_BITS, Integers, to_float
 from swarmcell.model.merges import lbfgs
 from swarmcell.model.merges.elementwise import total
 from swarmcell.model.merges.lbfgs import Evaluated, Progress
-from swarmcell.model.stages import end_stage, labels, n_inputs, rule_of
+from swarmcell.model.stages import CELL, end_stage, labels, n_inputs, rule_of
 from swarmcell.model.state import MergedState, StageResult
 from swarmcell.model.study import FitRule, Study
 
@@ -52,7 +53,8 @@ def merge_exact(state: MergedState, study: Study, updates: Sequence[Update]) -> 
     if not taking_part:
         return now if now.stage_round < rule.rounds_limit else _end(now, study, updates, ())
     sites = tuple(sorted(author for update in taking_part for author in update.authors))
-    by_class = add_below(taking_part, "by_class", COUNT_MAX)
+    least = study.floors.cells if state.stage == CELL else study.floors.donors
+    by_class = too_few(add_below(taking_part, "by_class", COUNT_MAX), study, least)
     if sites != state.pinned or not np.array_equal(by_class, state.arrays["memory.by_class"]):
         pinned = pin(now, sites, by_class)
         return pinned if now.stage_round < rule.rounds_limit else _end(pinned, study, updates, ())

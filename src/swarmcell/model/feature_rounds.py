@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from swarmcell.errors import CellsError, ModelError
-from swarmcell.model import sample_features, variable_genes
+from swarmcell.model import class_floors, sample_features, variable_genes
 from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add, n_sites
 from swarmcell.model.encoding import Array
 from swarmcell.model.moments import mean_and_scale, sums, variance_numerator, widen
@@ -151,10 +151,14 @@ def _end(state: MergedState, study: Study, updates: Sequence[Update], panel: Arr
         "panel": panel.astype(np.int32),
         "mean": mean,
         "scale": scale,
-        "cells_by_type": add(updates, "cells_by_type").astype(np.int64),
-        "samples_by_condition": add(updates, "samples_by_condition").astype(np.int64),
+        "cells_by_type": _counted(updates, "cells_by_type", study, study.floors.cells),
+        "samples_by_condition": _counted(updates, "samples_by_condition", study, study.floors.donors),
     }
     return end_stage(state, study, _result(updates, rounds=state.stage_round + 1), arrays)
+
+
+def _counted(updates: Sequence[Update], name: str, study: Study, least: int) -> Array:
+    return class_floors.too_few(add(updates, name).astype(np.int64), study, least)
 
 
 def choose(rule: FeatureRule, n: int, first: Array, second: Array) -> Array:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from swarmcell.cells.bags import Bags
-from swarmcell.cells.batches import Matrix, columns
+from swarmcell.cells.batches import Codes, Matrix, columns
 from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
 from swarmcell.model import (
     bag_models,
     calibration_rounds,
+    class_floors,
     exact_fit,
     feature_rounds,
     fit_rounds,
@@ -30,6 +31,7 @@ from swarmcell.model import (
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot, Update, kind_of, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
+from swarmcell.model.exact_rounds import ABSENT
 from swarmcell.model.fixed import Floats
 from swarmcell.model.local_fit import Examples, labelled
 from swarmcell.model.released import CHUNK_ROWS, TrainedModel
@@ -112,9 +114,11 @@ class Learner:
             examples = self._examples_of(now)
             return self._statistics(now, calibration_rounds.statistics(now, self.study, examples), len(examples.train))
         if now.phase == "statistics":
-            rows = self._sample_rows(now)
-            conditions = self._cells.sample_condition, len(self.study.conditions)
-            return self._statistics(now, feature_rounds.sample_statistics(rows, *conditions), len(rows))
+            condition = self._conditions(now)
+            summed = self._cells.in_sums & (condition == self._cells.sample_condition)
+            rows, n_conditions = self._sample_rows(now)[summed], len(self.study.conditions)
+            sums = feature_rounds.sample_statistics(rows, condition[summed], n_conditions)
+            return self._statistics(now, sums, len(rows))
         return self._update(now, stop)
 
     def merge(self, state: bytes, contributions: Sequence[Contribution]) -> MergeOutcome:
@@ -197,19 +201,22 @@ class Learner:
         return self._cells
 
     def _examples_of(self, state: MergedState) -> Examples:
-        key = (state.stage, state.rules)
+        key = (state.stage + (" closing" if calibration_rounds.is_closing(state) else ""), state.rules)
         if self._examples is None or self._examples[0] != key:
             made = self._cell_examples(state) if state.stage == CELL else self._sample_examples(state)
             self._examples = (key, made)
         return self._examples[1]
 
     def _cell_examples(self, state: MergedState) -> Examples:
-        cells = self._own
+        cells, n_by_type = self._own, counts(state, CELL)
+        if f"{CELL}.bias" in state.arrays and self.study.cell.merge == EXACT:  # fitted: what it left out stays out
+            n_by_type = np.where(state.arrays[f"{CELL}.bias"] == ABSENT, 0, n_by_type)
+        y = class_floors.seen(cells.cell_type, n_by_type, self.study)
         return Examples(
             X=columns(cells.X, state.arrays["panel"].astype(np.int64)),
-            y=cells.cell_type,
-            train=labelled(cells.cell_type, ~cells.validation),
-            validation=labelled(cells.cell_type, cells.validation),
+            y=y,
+            train=labelled(y, ~cells.validation),
+            validation=labelled(y, cells.validation),
             scaling=Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"]),
             class_weights=class_weights(counts(state, CELL)),
         )
@@ -220,14 +227,18 @@ class Learner:
         if self.study.patient.model in bag_models.MODELS:
             on_panel = columns(cells.X, state.arrays["panel"].astype(np.int64))
             X, first = Bags.of(on_panel, cells.sample, cells.n_samples), ""
+        y = self._conditions(state)
         return Examples(
             X=X,
-            y=cells.sample_condition,
-            train=labelled(cells.sample_condition, ~cells.sample_validation),
-            validation=labelled(cells.sample_condition, cells.sample_validation),
+            y=y,
+            train=labelled(y, ~cells.sample_validation),
+            validation=labelled(y, cells.sample_validation),
             scaling=Scaling.from_fixed(state.arrays[first + "mean"], state.arrays[first + "scale"]),
             class_weights=class_weights(counts(state, PATIENT)),
         )
+
+    def _conditions(self, state: MergedState) -> Codes:
+        return class_floors.seen(self._own.sample_condition, counts(state, PATIENT), self.study)
 
     def _sample_rows(self, state: MergedState) -> Floats:
         if self._samples is None:

@@ -18,6 +18,8 @@ from swarmcell.cells.schema import CELL_TYPE, CONDITION, DONOR, SAMPLE, SITE, SP
 from swarmcell.cells.split import INNER_DONORS_MIN, TRAIN, inner_validation
 from swarmcell.cells.stored import StoredRows, stack
 from swarmcell.errors import CellsError, PanelError
+from swarmcell.model.class_floors import withheld_cells, withheld_samples
+from swarmcell.model.study import Floors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,6 +45,8 @@ class TrainingCells:
         Raw counts of the same cells over the universe, or `None` where the rule of features needs none.
     site
         Code of each cell's site, in the order of `sites`, shape `(n_obs,)`.
+    withheld
+        Samples that stay out of the patient task's sums (`model.class_floors`), shape `(n_samples,)`; empty: none do.
     notes
         What a reader of the result must know.
     """
@@ -60,6 +64,7 @@ class TrainingCells:
     notes: tuple[str, ...] = ()
     counts: Matrix | None = None
     site: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
+    withheld: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def n_cells(self) -> int:
@@ -77,6 +82,11 @@ class TrainingCells:
         return tuple(sorted({donor.partition("/")[0] for donor in self.donors}))
 
     @property
+    def in_sums(self) -> npt.NDArray[np.bool_]:
+        """Samples over which the patient task sums."""
+        return ~self.withheld if len(self.withheld) else np.ones(self.n_samples, np.bool_)
+
+    @property
     def n_samples(self) -> int:
         """Number of training samples."""
         return len(self.sample_condition)
@@ -90,6 +100,7 @@ def gather(
     seed: int,
     stored: Sequence[Any] = (),
     counts: Sequence[Any] = (),
+    floors: Floors | None = None,
 ) -> TrainingCells:
     """Return the training cells of one or several prepared files.
 
@@ -105,6 +116,8 @@ def gather(
         X of each file as it lies on disk (`cells.stored.open_cells`), to be read when it is needed; none: in memory.
     counts
         Raw counts of each file, as they lie on disk or in memory; none where they are not needed.
+    floors
+        Of classes of which no sum may leave (`model.class_floors`); `None` where none leaves.
 
     Raises
     ------
@@ -118,10 +131,21 @@ def gather(
     frames: list[Any] = [adata.obs.iloc[mine] for (_, adata), mine in zip(sources, rows, strict=True)]
     obs: pd.DataFrame = pd.concat(frames, ignore_index=True)
     who = obs[SITE].astype(str) + "\x1f" + obs[DONOR].astype(str)
-    sample, first = _codes_in_order(obs[SITE].astype(str) + "\x1f" + obs[SAMPLE].astype(str))
-    condition = _labels(obs, CONDITION, conditions, "conditions")
     chosen, notes = _choose_validation(obs, who, seed)
     validation = np.asarray(who.isin(chosen), bool)
+    cell_type = _labels(obs, CELL_TYPE, cell_types, "cell_types")
+    if floors is not None and cell_types:
+        out, said = withheld_cells(cell_type, _codes_in_order(who)[0], ~validation, floors, cell_types)
+        notes += said
+        rows = _without(rows, out)
+        obs, who, validation, cell_type = obs[~out], who[~out], validation[~out], cell_type[~out]
+        _refuse_nothing(sources, rows, said)
+    sample, first = _codes_in_order(obs[SITE].astype(str) + "\x1f" + obs[SAMPLE].astype(str))
+    condition = _labels(obs, CONDITION, conditions, "conditions")[first]
+    withheld = np.zeros(len(first), np.bool_)
+    if floors is not None and conditions:
+        withheld, said = withheld_samples(condition, _codes_in_order(who)[0][first], floors, conditions)
+        notes += said
     return TrainingCells(
         X=_from_disk(sources, rows, stored) if stored else _stack(_in_memory(sources, rows)),
         counts=_counts(sources, rows, counts) if counts else None,
@@ -129,10 +153,11 @@ def gather(
         feature_ids=tuple(map(str, sources[0][1].var_names)),
         universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
         modality=str(sources[0][1].uns[UNS]["modality"]),
-        cell_type=_labels(obs, CELL_TYPE, cell_types, "cell_types"),
+        cell_type=cell_type,
         sample=sample,
         validation=validation,
-        sample_condition=condition[first],
+        sample_condition=np.where(withheld, -1, condition),
+        withheld=withheld,
         sample_validation=validation[first],
         donors=tuple(sorted(str(key).replace("\x1f", "/") for key in who.unique())),
         notes=tuple(notes),
@@ -169,6 +194,21 @@ def _training_rows(name: str, adata: "AnnData") -> Codes:
         )
         raise CellsError(msg)
     return rows
+
+
+def _without(rows: Sequence[Codes], out: npt.NDArray[np.bool_]) -> list[Codes]:
+    """Return the rows of each file that are not `out`, which counts through all files."""
+    stops = np.cumsum([len(mine) for mine in rows])[:-1]
+    return [mine[~gone] for mine, gone in zip(rows, np.split(out, stops), strict=True)]
+
+
+def _refuse_nothing(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes], said: Sequence[str]) -> None:
+    if not sum(map(len, rows)):
+        msg = (
+            f"{', '.join(name for name, _ in sources)}: no class is above the floors, so this site publishes nothing "
+            f"({'; '.join(said)}). Add donors, agree on secure_aggregation, or train alone (without --join)."
+        )
+        raise CellsError(msg)
 
 
 def _in_memory(sources: Sequence[tuple[str, "AnnData"]], rows: Sequence[Codes]) -> list[Matrix]:

@@ -5,6 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
+from swarmcell.model.study import Floors
+from swarmcell.workflows.floor_words import are_lower
+
 STAGES = ("features", "cell", "patient")
 
 
@@ -22,6 +25,8 @@ def card_table(model: str, card: Mapping[str, Any]) -> Table:
     for stage in STAGES:
         if stage in card["stages"]:
             table.add_row(stage, _trained_on(card["stages"][stage], with_rounds=stage != "features"))
+    if card.get("trained") == "swarm" and are_lower(floors := Floors(**card["floors"])):
+        table.add_row("floors", f"LOWERED to {floors.donors} donor(s) and {floors.cells} cells: for research sets")
     if "site_only" in card:
         table.add_row("site alone", card["site_only"]["sentence"])
     return table

@@ -21,9 +21,13 @@ from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmFile
 from swarmcell.engine.log import Health, Log
 from swarmcell.errors import SwarmcellError
+from swarmcell.model.class_floors import floors_at_sites
+from swarmcell.model.study import Study
+from swarmcell.model.training_cells import gather
 from swarmcell.node import identity as identities
 from swarmcell.node.identity import Identity
 from swarmcell.workflows.fitness import faults
+from swarmcell.workflows.floor_words import lowered
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 Result = Literal["pass", "warn", "fail"]
 FREE_BYTES_MIN = 2 * 2**30  # chosen: the ledger of 100 rounds of 1 MB from ten sites, twice
 ENGINE_TIMEOUT_S = 10.0
+MERGE_LABELS = "Merge rare labels into a coarser vocabulary, or agree on secure_aggregation in a new swarm."
 PACKAGES = ("swarmcell", "anndata", "numpy", "scipy", "torch", "safetensors", "pynacl", "cbor2")
 T = TypeVar("T")
 
@@ -146,8 +151,30 @@ def _fit(made: _Examination, adata: "AnnData", file: SwarmFile, source: str) -> 
     found = [str(fault) for fault in faults(adata, file.study, source=source)]
     for fault in found:
         made.note("cells fit the study", "fail", fault)
-    if not found:
-        made.note("cells fit the study", "pass", "same universe, known labels, above the floors")
+    if found:
+        return
+    made.note("cells fit the study", "pass", "same universe, known labels, above the floors")
+    _floors(made, adata, file.study, source)
+
+
+def _floors(made: _Examination, adata: "AnnData", study: Study, source: str) -> None:
+    """Say that the floors are lowered, if they are, and which classes this site would keep to itself."""
+    if warning := lowered(study.floors):
+        made.note("floors", "warn", warning, "Found a swarm with the default floors where the sums are of patients.")
+    floors = floors_at_sites(study)
+    if study.strata is not None or floors is None:
+        return
+    names = {"cell_types": study.cell_types, "conditions": study.conditions}
+    cells = made.attempt(
+        "floors of classes", lambda: gather([(source, adata)], **names, seed=study.seed, floors=floors)
+    )
+    kept = [note for note in cells.notes if "below the floor" in note] if cells else []
+    for note in kept:
+        made.note(
+            "floors of classes", "warn", note, "Merge rare labels, or agree on secure_aggregation in a new swarm."
+        )
+    if cells and not kept:
+        made.note("floors of classes", "pass", "every class of this site is above them")
 
 
 def _identity(made: _Examination, file: SwarmFile | None, name: str | None) -> Identity | None:

@@ -20,6 +20,7 @@ from swarmcell.model.strata.released import Strata
 from swarmcell.model.strata.rounds import n_categories, tested
 from swarmcell.model.strata.state import StrataState
 from swarmcell.model.strata.table import blocks_of
+from swarmcell.workflows import floor_words
 
 MARKERS_SHOWN = 12
 UNNAMED = "a site (which one is not told)"
@@ -239,7 +240,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
 
 def caveats(strata: Strata, found: dict[str, Any]) -> list[str]:
     """Say what a reader must bear in mind."""
-    said = []
+    said = [*filter(None, [floor_words.lowered(strata.study.floors)])] if strata.card.get("found") == "swarm" else []
     if found["k"]:
         said.append(
             "What marks a stratum was looked for on the samples that made it: effects are too large for new samples."

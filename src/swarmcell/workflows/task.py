@@ -11,6 +11,7 @@ from pathlib import Path
 from swarmcell.cells.schema import read_prepared
 from swarmcell.errors import ConfigError
 from swarmcell.model import contribution as learnt
+from swarmcell.model.class_floors import floors_at_sites
 from swarmcell.model.learning import Learner, check_floors
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Study
@@ -126,6 +127,12 @@ def prepare_task(
         msg = "no prepared file is given. Make one with: swarmcell preprocess."
         raise ConfigError(msg)
     sources = [(path.name, read_prepared(path)) for path in prepared]
-    cells = gather(sources, cell_types=study.cell_types, conditions=study.conditions, seed=study.seed)
+    cells = gather(
+        sources,
+        cell_types=study.cell_types,
+        conditions=study.conditions,
+        seed=study.seed,
+        floors=floors_at_sites(study),
+    )
     check_floors(study, cells, who=", ".join(name for name, _ in sources))
     return SiteTask(study, cells, place=place, seed=seed, threads=threads, device=device, start=start)

@@ -23,6 +23,7 @@ from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
 from swarmcell.workflows import training_input
 from swarmcell.workflows.fitness import refuse_other_universe
+from swarmcell.workflows.floor_words import lowered
 from swarmcell.workflows.rules import learnable, study_alone
 from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_swarm
 from swarmcell.workflows.task import Place, SiteTask
@@ -164,7 +165,7 @@ def train_in_swarm(
     sources = training_input.read(prepared, out_of_core=options.out_of_core)
     for source, adata in sources.named:
         refuse_other_universe(adata, study, source=source)
-    cells = training_input.training_cells(sources, study)
+    cells = training_input.training_cells(sources, study, publishes=True)
     sources.clear()
     check_floors(study, cells, who=", ".join(path.name for path in prepared))
     place = Place(f=seat.swarm.swarm.f, label=seat.identity.key.hex(), secret=seat.identity.derive(b"secure-sum"))
@@ -174,7 +175,7 @@ def train_in_swarm(
     folder.make()
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
     folder.write_settings(settings)
-    noted = _tell_start(folder, observer, cells, study, list(cells.notes))
+    noted = _tell_start(folder, observer, cells, study, [*filter(None, [lowered(study.floors)]), *cells.notes])
     ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer))
     join.refuse_without_result(ended, "a model")
     merged = _release_merged(folder, ended, study, cells, seat.swarm.digest)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swarmcell.cells.schema import SITE, read_prepared
 from swarmcell.cells.stored import open_cells, open_counts
 from swarmcell.errors import UsageError
+from swarmcell.model.class_floors import floors_at_sites
 from swarmcell.model.study import Study
 from swarmcell.model.training_cells import TrainingCells, gather
 
@@ -59,8 +60,13 @@ def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
     return Sources(named, tuple(prepared))
 
 
-def training_cells(sources: Sources, study: Study) -> TrainingCells:
+def training_cells(sources: Sources, study: Study, *, publishes: bool = False) -> TrainingCells:
     """Return the training cells of the files, by the study's vocabularies.
+
+    Parameters
+    ----------
+    publishes
+        Whether sums over them leave this site: classes below the study's floors are then left out.
 
     Raises
     ------
@@ -76,6 +82,7 @@ def training_cells(sources: Sources, study: Study) -> TrainingCells:
         seed=study.seed,
         stored=sources.stored,
         counts=[open_counts(path) for path in sources.paths] if study.features.needs_counts else (),
+        floors=floors_at_sites(study) if publishes else None,
     )
 
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from swarmcell.metrics.estimate import Estimate
+from swarmcell.model.study import Floors
 from swarmcell.workflows.evaluation.values import CellTask, Evaluation, PatientTask, plain
+from swarmcell.workflows.floor_words import lowered
 
 INTENDED_USE = (
     "Research on cells prepared with the same universe and transform. It is no medical device; its output is no "
@@ -51,6 +53,7 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
             "n_features": first.n_features,
             "calibration": plain(first.calibration),
         },
+        "privacy": _privacy(card),
         "held_out": {
             "donors": evaluation.cohort.n_donors,
             "samples": evaluation.cohort.n_samples,
@@ -69,6 +72,13 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
             "waiting": [*swarm.waiting],
         }
     return made
+
+
+def _privacy(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return under which floors sites published, and whether these are below the defaults."""
+    floors = Floors(**card["floors"]) if "floors" in card else None
+    in_swarm = card.get("trained") == "swarm" and floors is not None
+    return {"floors": card.get("floors"), "floors_lowered": lowered(floors) if in_swarm and floors else ""}
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Mapping[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from swarmcell.metrics import words
 from swarmcell.model.released import TrainedModel
-from swarmcell.model.study import Floors
+from swarmcell.workflows import floor_words
 from swarmcell.workflows.evaluation.cohort import Cohort
 from swarmcell.workflows.evaluation.portrait_values import Covariate
 from swarmcell.workflows.evaluation.values import CellTask, PatientTask
@@ -52,16 +52,10 @@ def caveats(
 
 def _lower_floors(models: Mapping[str, TrainedModel]) -> Iterator[str]:
     """Say where a swarm's sites published sums of fewer donors or cells than they would by default."""
-    default = Floors()
     for name, model in models.items():
-        floors = model.study.floors
-        is_lower = floors.donors < default.donors or floors.cells < default.cells
-        if model.card.get("trained") == "swarm" and is_lower:
-            yield (
-                f"The {name} model's study lowered the floors: a site could publish sums of {floors.donors} "
-                f"donor(s) and {floors.cells} cells (by default {default.donors} and {default.cells}). Such sums say "
-                "much of each donor; this is for research sets."
-            )
+        said = floor_words.lowered(model.study.floors, f"The {name} model's study")
+        if model.card.get("trained") == "swarm" and said:
+            yield said
 
 
 def _labels(model: TrainedModel) -> frozenset[str]:

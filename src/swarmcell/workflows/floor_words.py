@@ -1,0 +1,40 @@
+"""The floors of a study in words: what they are, and that a study has lowered them, which every report says."""
+
+from swarmcell.model.class_floors import donors_per_class
+from swarmcell.model.study import Floors, Study
+
+
+def are_lower(floors: Floors) -> bool:
+    """Say whether floors are below the defaults."""
+    default = Floors()
+    return floors.donors < default.donors or floors.cells < default.cells
+
+
+def lowered(floors: Floors, whose: str = "This study") -> str:
+    """Say that a study lowered the floors; empty if it did not.
+
+    Parameters
+    ----------
+    floors
+        Of the study.
+    whose
+        The beginning of the sentence.
+    """
+    default = Floors()
+    if not are_lower(floors):
+        return ""
+    return (
+        f"{whose} lowered the floors: a site could publish sums of {floors.donors} donor(s) and {floors.cells} cells "
+        f"(by default {default.donors} and {default.cells}). Such sums say much of each donor; this is for research "
+        "sets."
+    )
+
+
+def terms(study: Study) -> str:
+    """Return the floors of a study in one line, with the warning where they are lowered."""
+    floors = study.floors
+    whole = f"below {floors.donors} donors or {floors.cells} cells a site publishes nothing"
+    by_class = f"of a class below {floors.cells} cells of {donors_per_class(floors)} donors, nothing either"
+    if study.privacy.secure_aggregation:
+        by_class = f"a class of fewer than {floors.cells} cells over all sites is left out; sums need three sites"
+    return " ".join(filter(None, [f"floors: {whole}; {by_class}.", lowered(floors)]))
