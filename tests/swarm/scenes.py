@@ -24,6 +24,7 @@ from swarmcell.swarm.payloads import (
     Patience,
     Propose,
     Statistics,
+    TrainedOn,
     Update,
     Wrap,
 )
@@ -234,4 +235,5 @@ PAYLOADS = st.one_of(
         state=digests(),
         counts=st.dictionaries(NAMES, st.lists(st.integers(0, 2**50), max_size=4).map(tuple), max_size=3),
     ),
+    st.builds(TrainedOn, commitment=digests(), epoch=NUMBERS, content=st.binary(max_size=40)),
 )

@@ -7,7 +7,7 @@ from world import build, cached_decode, fake_verify, make_genesis
 from swarmcell.swarm.decide import decide
 from swarmcell.swarm.encoding import EncodingError, encode
 from swarmcell.swarm.me import Me
-from swarmcell.swarm.payloads import Approve
+from swarmcell.swarm.payloads import Approve, TrainedOn
 from swarmcell.swarm.replay import replay
 from swarmcell.swarm.snapshot import restore, snapshot
 from swarmcell.swarm.state import State
@@ -108,3 +108,18 @@ def test_a_snapshot_of_another_swarm_is_refused():
     content = snapshot(State(make_genesis(3, 0), fake_verify))
     with pytest.raises(EncodingError, match="not a snapshot of this swarm"):
         restore(make_genesis(3, 0, name="other"), fake_verify, content)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_newest_word_on_what_a_member_trains_on_counts_and_is_kept(order):
+    scene = Scene()
+    author = scene["m0"]
+    entries = [author.entry(TrainedOn(commitment=bytes([n]) * 32)) for n in (1, 2)]
+    for i in order:
+        assert scene.tell(entries[i].raw).stored
+    state = restore(scene.genesis, fake_verify, snapshot(scene.state))
+    assert state.trained[author.key][1] == entries[1]
+    me = me_of(author.key, [entry.raw for entry in entries])
+    again = Me(author.key)
+    again.load(me.dump(), {})
+    assert {("trained", bytes([n]) * 32) for n in (1, 2)} <= again.done

@@ -92,6 +92,10 @@ def joined(folder, site, **options):
     return across_the_swarm(model, files, seat=seat(folder, site), tell=told.append, **options), told
 
 
+def mine_alone(folder):
+    return evaluate(folder / "runs" / "site-a" / "merged.safetensors", [folder / "site-a.h5ad"], n_bootstrap=20)
+
+
 def test_peers_publish_counts_and_all_compute_the_same_figures(swarm):
     first, told = joined(swarm, "site-a")
     assert told[-1] == "published: counts of cell, patient task(s)"
@@ -107,6 +111,7 @@ def test_peers_publish_counts_and_all_compute_the_same_figures(swarm):
     assert [part.n_donors for part in third.sites] == [4, 4]
     assert all(third.cell[name].has_interval for name in ("accuracy", "balanced_accuracy", "macro_f1"))
 
+    assert any("study's rules have no cell_digests" in caveat for caveat in mine_alone(swarm).caveats)
     both = evaluate(
         swarm / "runs" / "site-a" / "merged.safetensors", [swarm / "site-a.h5ad", swarm / "site-b.h5ad"], n_bootstrap=50
     )

@@ -6,7 +6,6 @@ its digest is refused. All sites hold the same file, byte for byte in meaning: c
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from swarmcell.config.base import FrozenModel, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
-from swarmcell.model.study import Study
+from swarmcell.model.study import Study, canonical
 from swarmcell.node.identity import Card
 from swarmcell.swarm import encoding
 from swarmcell.swarm.genesis import Genesis, Member, quorum
@@ -239,9 +238,8 @@ def _genesis(study: Study, rules: SwarmRules, founders: Sequence[Founder]) -> Ge
 
 def _rules(study: Study, founders: Sequence[Founder]) -> bytes:
     """Return the canonical bytes of what the pure core need not understand."""
-    text = json.dumps(dataclasses.asdict(study), sort_keys=True, separators=(",", ":"), allow_nan=False)
     keys = [[bytes.fromhex(founder.signing_key), bytes.fromhex(founder.engine_key)] for founder in founders]
-    return encoding.encode({"study": text, "engine_keys": keys})
+    return encoding.encode({"study": canonical(study), "engine_keys": keys})
 
 
 def _member(founder: Founder) -> Member:

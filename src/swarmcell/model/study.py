@@ -104,11 +104,15 @@ class PrivacyRule:
     secure_aggregation
         Members see sums over sites only, never one site's part. Needs three sites, and merges that are sums or
         averages.
+    cell_digests
+        Each site shows the other members digests of some cells of each training donor, so that a held-out person whom
+        another site trained on under another name is found. docs/data-protection.md says what it gives away.
     """
 
     __pydantic_config__ = _STRICT
 
     secure_aggregation: bool = False
+    cell_digests: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +178,17 @@ class Study:
     strata: StrataRule | None = None  # set: this is a study of strata, not of classifiers
 
 
+def canonical(study: Study) -> str:
+    """Return the study's rules as JSON, the same for the same rules; a rule that came late and is off is left out."""
+    plain = asdict(study)
+    if not study.privacy.cell_digests:
+        del plain["privacy"]["cell_digests"]
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def rules_digest(study: Study) -> str:
-    """Return the SHA-256 (hex) of the study's rules: canonical JSON, the same for the same rules."""
-    return sha256(json.dumps(asdict(study), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the SHA-256 (hex) of the study's rules."""
+    return sha256(canonical(study).encode()).hexdigest()
 
 
 def from_plain(fields: Mapping[str, Any]) -> Study:

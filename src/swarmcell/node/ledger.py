@@ -118,6 +118,11 @@ class Ledger:
                     msg = f"{self._path}: belongs to another {what} {found}. Train under another --name."
                     raise SwarmError(msg)
 
+    def owner(self) -> tuple[bytes, bytes]:
+        """Return the swarm's digest and the signing key that this ledger belongs to; empty if it was never bound."""
+        kept = {name: bytes(value) for name, value in self._rows("SELECT name, value FROM meta")}
+        return kept.get("swarm", b""), kept.get("author", b"")
+
     # -- the verified log --------------------------------------------------------------------------------------------
 
     def entries(self, after: int = 0) -> Iterator[tuple[int, bytes]]:

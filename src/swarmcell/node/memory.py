@@ -16,11 +16,11 @@ from swarmcell.node.ledger import Cursor, Ledger, Snapshot
 from swarmcell.swarm.adopt import adopt
 from swarmcell.swarm.blocks import Block
 from swarmcell.swarm.encoding import EncodingError, decode, encode
-from swarmcell.swarm.entries import decode_entry
+from swarmcell.swarm.entries import Entry, decode_entry
 from swarmcell.swarm.genesis import Genesis
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Checkpoint
-from swarmcell.swarm.snapshot import BYTES_MAX, restore, snapshot
+from swarmcell.swarm.snapshot import BYTES_MAX, claims_of, restore, snapshot
 from swarmcell.swarm.state import State
 
 SNAPSHOT_BLOCKS = 10  # between snapshots; a start reads the entries of so many blocks at most, and one height's quotas
@@ -83,6 +83,13 @@ def _take_up(kept: Snapshot, me: Me, genesis: Genesis, ledger: Ledger) -> State:
     return state
 
 
+def kept_claims(kept: Snapshot) -> dict[bytes, Entry]:
+    """Return the entries by which members said what they train on, by author, as a snapshot holds them."""
+    held = decode(kept.content, bytes_max=BYTES_MAX)
+    state = held.get("state") if isinstance(held, dict) else None
+    return claims_of(state) if isinstance(state, bytes) else {}
+
+
 def remembered(memory: Memory) -> Snapshot:
     """Return what `recall` takes up; the ledger must hold all entries that `memory` has applied."""
     memory.saved_height = memory.state.height
@@ -121,7 +128,7 @@ def _later(state: State, best: State | None, raw: bytes) -> State | None:
 
 def jump(memory: Memory, state: State, ledger: Ledger, cursor: Cursor) -> Memory:
     """Go on from a checkpoint's state, reading the log after `cursor`; nothing is left to be read before it."""
-    state.position = memory.position
+    state.position, state.trained = memory.position, dict(memory.state.trained)
     jumped = Memory(state, memory.me, memory.position)
     blocks = [kept_block(block) for block in state.blocks.values()]
     ledger.store_snapshot(remembered(jumped), cursor, blocks)

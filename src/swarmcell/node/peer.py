@@ -20,7 +20,7 @@ from typing import Any, assert_never
 
 from swarmcell.engine.log import Log
 from swarmcell.errors import EngineError, SwarmError
-from swarmcell.node import memory, presence, work
+from swarmcell.node import claims, memory, presence, work
 from swarmcell.node.blobs import Keyring
 from swarmcell.node.feed import Batch, Feed, Rereads
 from swarmcell.node.identity import Identity, verify
@@ -40,6 +40,7 @@ from swarmcell.swarm.body import decode_body
 from swarmcell.swarm.decide import decide
 from swarmcell.swarm.genesis import Genesis
 from swarmcell.swarm.me import Me, contribution_key
+from swarmcell.swarm.payloads import TrainedOn
 from swarmcell.swarm.state import State
 
 TICK_S = 0.25
@@ -282,8 +283,15 @@ class Peer:
         if not payloads:
             self._refuse(contribution_key(action.round), "this site has nothing to add to this round")
             return
-        await self._signer.sign(payloads)
+        await self._signer.sign([*self._claim(action.epoch), *payloads])
         self._teller.tell("contributed", {"round": action.round})
+
+    def _claim(self, epoch: int) -> list[TrainedOn]:
+        """Return what to sign of what this site trains on, ahead of its contribution; nothing if that is said."""
+        claim = self._terms.claim
+        if claim is None or ("trained", claim.commitment) in self._me.done:
+            return []
+        return [claims.seal(self._bench, claim, epoch)]
 
     async def _merge(self, action: ask.Merge) -> None:
         self._me.merged(action.key, await self._jobs.in_thread(work.merge, self._bench, action))

@@ -29,6 +29,22 @@ class Ended:
     bodies: tuple[Body, ...]
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a site says that it trains on.
+
+    Attributes
+    ----------
+    commitment
+        Digest of a list that the site keeps.
+    shared
+        What other members may read of it; empty: nothing.
+    """
+
+    commitment: bytes
+    shared: bytes = b""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Terms:
     """What a site decides for its own peer.
@@ -37,11 +53,14 @@ class Terms:
     ----------
     pins
         Body digests by height that an invitation vouches for; another history is refused.
+    claim
+        What this site says that it trains on, before its first contribution; `None`: it says nothing.
     history_bytes_max
         How much of log and ledger is kept: what is more is trimmed, never above a checkpoint that a quorum has opened.
     """
 
     pins: Mapping[int, bytes] = field(default_factory=dict)
+    claim: Claim | None = None
     history_bytes_max: int = 8 * 2**30  # chosen: a study of some hundred rounds of 1 MB updates is kept whole
 
 

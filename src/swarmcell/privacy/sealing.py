@@ -31,11 +31,11 @@ class Seal:
     swarm, author
         32 bytes each: digest of the genesis, signing key of the author.
     round
-        Round of an update, height of a checkpoint.
+        Round of an update, height of a checkpoint; 0 for what is of no round.
     epoch
         Epoch of the swarm's key.
     purpose
-        `update`, `statistics` or `checkpoint`: one is never taken for another.
+        `update`, `statistics`, `checkpoint` or `trained`: one is never taken for another.
     """
 
     swarm: bytes

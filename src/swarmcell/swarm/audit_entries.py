@@ -41,6 +41,7 @@ _KINDS: dict[str, Any] = {
     "checkpoint": {**_CHECKPOINT, "size_bytes": int},
     "acknowledge": {"height": int, "checkpoint": bytes},
     "evaluation": {"state": bytes, "counts": dict},
+    "trained": {"commitment": bytes, "epoch": int, "content": bytes},
 }
 _ENTRY = {
     **dict.fromkeys(("swarm", "author", "previous", "signature"), bytes),

@@ -23,6 +23,7 @@ from swarmcell.swarm.payloads import (
     Patience,
     Propose,
     Statistics,
+    TrainedOn,
     Update,
     Wrap,
 )
@@ -237,8 +238,8 @@ def _change_key(proposal: Propose) -> tuple[str, bytes, int, bytes]:
 def _marks(entry: Entry) -> list[tuple[str, object]]:
     """Say what a peer need not do again once it has signed this."""
     match entry.payload:
-        case Accept():
-            return [("accept", 0)]
+        case Accept() | TrainedOn():
+            return [("accept", 0)] if isinstance(entry.payload, Accept) else [("trained", entry.payload.commitment)]
         case Statistics(round=number) | Update(round=number):
             return [("contribution", number)]
         case Patience(round=number) | Checkpoint(height=number) | Acknowledge(height=number):

@@ -13,6 +13,7 @@ from swarmcell.swarm.shape import DIGEST, KEY, Shape, frozen, many, natural, oct
 
 CHUNK_BYTES_MAX = 512 * 1024
 CHUNKS_MAX = 16_384  # 8 GiB of sealed parameters
+TRAINED_BYTES_MAX = 320 * 1024  # of sealed digests of cells
 VIEW_MAX = 10_000
 HEIGHT_MAX = 2**40
 WRAP_BYTES_MAX = 200  # a sealed box around a 32-byte key takes 80
@@ -210,6 +211,24 @@ class Evaluation:
     counts: Mapping[str, tuple[int, ...]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedOn:
+    """What this site trains on, said before its first contribution: a member's newest one counts.
+
+    Attributes
+    ----------
+    commitment
+        Digest of a list that only the site holds, and can show later.
+    epoch, content
+        Where the study's rules allow it: digests of some cells of each donor, sealed under the swarm key of an epoch.
+    """
+
+    KIND: ClassVar[str] = "trained"
+    commitment: bytes
+    epoch: int = 0
+    content: bytes = b""
+
+
 Payload: TypeAlias = (
     Accept
     | Blob
@@ -225,6 +244,7 @@ Payload: TypeAlias = (
     | Checkpoint
     | Acknowledge
     | Evaluation
+    | TrainedOn
 )
 
 _HEIGHT = natural(HEIGHT_MAX)
@@ -282,6 +302,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "acknowledge": frozen(Acknowledge, height=_HEIGHT, checkpoint=DIGEST),
     "evaluation": frozen(Evaluation, state=DIGEST, counts=table(many(natural(2**50), 10_000), 64)),
+    "trained": frozen(TrainedOn, commitment=DIGEST, epoch=_HEIGHT, content=octets(TRAINED_BYTES_MAX)),
 }
 REASON = text(200)
 ABOUT = table(scalar, 32)

@@ -52,6 +52,7 @@ def snapshot(state: State) -> bytes:
         "candidate": _candidate(state),
         "parts": [_rows(part.entries()) for part in (state.rounds, state.founding, state.proposals, state.checkpoints)],
         "evaluations": _rows(state.evaluations.values()),
+        "trained": _rows(state.trained.values()),
         "ahead": _rows(pair for votes in state.ahead.values() for pair in votes),
         "strangers": _rows(state.strangers.values()),
     }
@@ -80,6 +81,7 @@ def restore(genesis: Genesis, verify: Verify, content: bytes) -> State:
     for position, raw in held["ahead"]:
         state.expect(position, decode_entry(raw))
     state.evaluations = {(e.author, _state_of(e)): (p, e) for p, e in _entries(held["evaluations"])}
+    state.trained = {e.author: (p, e) for p, e in _entries(held.get("trained", []))}
     state.strangers = {e.digest: (p, e) for p, e in _entries(held["strangers"])}
     state.open()
     state.wanted.load(held["wanted"])
@@ -87,6 +89,12 @@ def restore(genesis: Genesis, verify: Verify, content: bytes) -> State:
         state.ballot.add(decode_entry(raw))
     _restore_rest(state, held)
     return state
+
+
+def claims_of(content: bytes) -> dict[bytes, Entry]:
+    """Return the entries of a snapshot by which members said what they train on, by author."""
+    held: Any = decode(content, bytes_max=BYTES_MAX)
+    return {entry.author: entry for _, entry in _entries(held.get("trained", []))}
 
 
 def _restore_rest(state: State, held: Any) -> None:  # noqa: ANN401 (a decoded snapshot)

@@ -34,6 +34,7 @@ from swarmcell.swarm.payloads import (
     Patience,
     Propose,
     Statistics,
+    TrainedOn,
     Update,
     Wrap,
 )
@@ -90,6 +91,7 @@ class State:
         self.founding = Founding()
         self.checkpoints = Checkpoints()
         self.evaluations: dict[tuple[bytes, bytes], tuple[int, Entry]] = {}
+        self.trained: dict[bytes, tuple[int, Entry]] = {}
         self.candidate: Candidate | None = None
         self.memo, self.wanted = Memo(), Wanted()
         self.ahead: dict[int, list[tuple[int, Entry]]] = {}
@@ -228,6 +230,9 @@ class State:
             case Evaluation(state=state) if len(self.evaluations) < 100_000:
                 known = self.evaluations.get((entry.author, state), (position, entry))  # the first one counts
                 self.evaluations[entry.author, state] = min(known, (position, entry), key=lambda at: at[1].sequence)
+            case TrainedOn():
+                known = self.trained.get(entry.author, (position, entry))  # the newest one counts
+                self.trained[entry.author] = max(known, (position, entry), key=lambda at: at[1].sequence)
         return ""
 
     def _vote(self, height: int, position: int, entry: Entry) -> str:

@@ -31,6 +31,7 @@ from swarmcell.workflows.evaluation.patient_figures import patient_task
 from swarmcell.workflows.evaluation.portrait import portray
 from swarmcell.workflows.evaluation.reference_figures import cell_baselines, patient_baselines, site_alarm
 from swarmcell.workflows.evaluation.scores import score_cells, score_samples
+from swarmcell.workflows.evaluation.trained_on import refuse_trained_on
 from swarmcell.workflows.evaluation.values import (
     CohortFacts,
     Evaluation,
@@ -111,11 +112,17 @@ def evaluate(
             trained_on=_trained_on(models),
         )
         leaked = refuse_shared_cells(inputs)
+        known = refuse_trained_on([file.path for file in inputs], [named.path for named in models])
         settings = Settings(seed=seed, n_bootstrap=n_bootstrap, n_permutations=N_PERMUTATIONS, level=0.95)
         found = _evaluated(models, cohort, inputs, settings, observer)
         portrait = portray(models[0].model, cohort, n_mapped=n_mapped, seed=seed, progress=_progress(observer))
         beside = covariates(cohort)
-        caveats = (*found.caveats, *filter(None, [leaked]), *(sentences.uneven(one) for one in beside if one.is_uneven))
+        caveats = (
+            *found.caveats,
+            *filter(None, [leaked]),
+            *known,
+            *(sentences.uneven(one) for one in beside if one.is_uneven),
+        )
         return replace(found, portrait=portrait, covariates=beside, history=history(model), caveats=caveats)
 
 

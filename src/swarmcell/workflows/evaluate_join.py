@@ -27,6 +27,7 @@ from swarmcell.workflows.evaluation.cohort import Cohort, gather
 from swarmcell.workflows.evaluation.scores import score_cells, score_samples
 from swarmcell.workflows.evaluation.site_counts import Counts
 from swarmcell.workflows.evaluation.swarm_figures import BlockRow, SwarmFigures, Trained
+from swarmcell.workflows.evaluation.trained_on import refuse_trained_on
 from swarmcell.workflows.join import LEDGER, Seat
 from swarmcell.workflows.stream import PreparedFile
 
@@ -123,6 +124,7 @@ def count(model: TrainedModel, path: Path, files: Sequence[Path], study: Study) 
             trained_on=frozenset(facts.get("train_donors", ())),
         )
         _refuse_others(cohort, facts.get("train_donors", ()))
+        refuse_trained_on(files, [path])
         counts: dict[str, tuple[int, ...]] = {}
         reasons: tuple[str, ...] = ()
         if model.has_cell_task and cohort.has_cell_types:

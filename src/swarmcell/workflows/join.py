@@ -14,13 +14,15 @@ from swarmcell.config import swarm_file as swarm_files
 from swarmcell.config.site import Site
 from swarmcell.config.swarm_file import SwarmFile
 from swarmcell.errors import SwarmError
+from swarmcell.node import claims
 from swarmcell.node import identity as identities
 from swarmcell.node import ledger as ledgers
+from swarmcell.node.claims import Others
 from swarmcell.node.identity import Identity
 from swarmcell.node.peer import Peer
 from swarmcell.node.task import Task
 from swarmcell.node.telling import Observer
-from swarmcell.node.terms import Ended, Terms
+from swarmcell.node.terms import Claim, Ended, Terms
 
 LEDGER = "ledger.sqlite"
 
@@ -105,8 +107,13 @@ def refuse_without_result(ended: Ended, result: str) -> None:
         raise SwarmError(msg)
 
 
-def take_part(seat: Seat, task: Task, *, run: Path, observer: Observer) -> Ended:
+def take_part(seat: Seat, task: Task, *, run: Path, observer: Observer, claim: Claim | None = None) -> Ended:
     """Run a peer until the study has ended; the folder `run` holds its ledger.
+
+    Parameters
+    ----------
+    claim
+        What this site says that it trains on.
 
     Raises
     ------
@@ -115,16 +122,22 @@ def take_part(seat: Seat, task: Task, *, run: Path, observer: Observer) -> Ended
     """
     genesis = seat.swarm.genesis()
     with identities.hold(seat.identity, genesis.digest), ledgers.opened(run / LEDGER) as ledger:
-        return asyncio.run(_run(seat, task, ledger, observer))
+        return asyncio.run(_run(seat, task, ledger, observer, claim))
 
 
-async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observer) -> Ended:
+def others_trained(seat: Seat, *, run: Path) -> Others:
+    """Return what the other members showed of what they trained on, once the study has ended."""
+    with ledgers.opened(run / LEDGER) as ledger:
+        return claims.read_others(seat.identity, seat.swarm.genesis(), ledger)
+
+
+async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observer, claim: Claim | None) -> Ended:
     genesis = seat.swarm.genesis()
     secret = seat.identity.engine_secret
     log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=secret)
     try:
         kept = {} if seat.site is None else {"history_bytes_max": int(seat.site.history_gb_max * 1e9)}
-        terms = Terms(pins=seat.swarm.pins, **kept)
+        terms = Terms(pins=seat.swarm.pins, claim=claim, **kept)
         return await Peer(seat.identity, genesis, log, ledger, task, observer, terms).run()
     finally:
         await log.close()

@@ -22,6 +22,7 @@ from swarmcell.model.state import MergedState, Score, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
 from swarmcell.workflows import training_input
+from swarmcell.workflows.evaluation import trained_on
 from swarmcell.workflows.fitness import refuse_other_universe
 from swarmcell.workflows.floor_words import lowered
 from swarmcell.workflows.rules import learnable, study_alone
@@ -29,11 +30,16 @@ from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_sw
 from swarmcell.workflows.task import Place, SiteTask
 
 if TYPE_CHECKING:
+    from swarmcell.node.claims import Others
     from swarmcell.node.terms import Ended
     from swarmcell.swarm.body import Body
     from swarmcell.workflows.join import Seat
 
 Observer = Callable[[str, dict[str, Any]], None]
+SHARED = (
+    "the study's rules have cell_digests: the other members can read keyed digests of some cells of each training "
+    "donor (docs/data-protection.md)"
+)
 _PACKAGES = ("anndata", "numpy", "scipy", "torch")
 
 
@@ -175,18 +181,32 @@ def train_in_swarm(
     folder.make()
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
     folder.write_settings(settings)
-    noted = _tell_start(folder, observer, cells, study, [*filter(None, [lowered(study.floors)]), *cells.notes])
-    ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer))
+    is_shared = study.privacy.cell_digests
+    notes = [*filter(None, [lowered(study.floors)]), *cells.notes, *([SHARED] if is_shared else [])]
+    noted = _tell_start(folder, observer, cells, study, notes)
+    claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, is_shared=is_shared)
+    ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer), claim=claim)
     join.refuse_without_result(ended, "a model")
     merged = _release_merged(folder, ended, study, cells, seat.swarm.digest)
     observer("model", {"model": "merged", "path": str(folder.merged), "card": _card(merged)})
     models, cards = {"merged": folder.merged}, {"merged": _card(merged)}
+    if is_shared:
+        noted += _leaks(folder, join.others_trained(seat, run=folder.path), observer)
     if fit_local:
         local, more = _local_beside(folder, study, cells, options, observer)
         noted += more
         if local is not None:
             models["local"], cards["local"] = folder.local, _card(local)
     return Trained(run=folder.path, models=models, cards=cards, notes=noted)
+
+
+def _leaks(folder: RunFolder, others: "Others", observer: Observer) -> tuple[str, ...]:
+    """Keep what other members showed, and tell what this site's training donors share with theirs."""
+    notes = trained_on.keep_others(folder.path, others)
+    for note in notes:
+        observer("note", {"text": note})
+        folder.log(f"note: {note}")
+    return notes
 
 
 def _settings(

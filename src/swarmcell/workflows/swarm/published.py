@@ -12,7 +12,7 @@ from swarmcell.errors import TamperedError
 from swarmcell.node import ledger as ledgers
 from swarmcell.node.identity import verify
 from swarmcell.swarm.entries import Entry, decode_entry
-from swarmcell.swarm.payloads import Blob, Statistics, Update
+from swarmcell.swarm.payloads import Blob, Statistics, TrainedOn, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,9 @@ def _listed(entry: Entry, swarm: bytes, ledger: Path) -> Published:
         digest=entry.digest.hex(),
         size_bytes=len(entry.raw),
         clear=_clear(entry),
-        sealed=isinstance(entry.payload, Blob) or bool(getattr(entry.payload, "wraps", ())),
+        sealed=isinstance(entry.payload, Blob)
+        or bool(getattr(entry.payload, "wraps", ()))
+        or (isinstance(entry.payload, TrainedOn) and bool(entry.payload.content)),
     )
 
 
