@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import trim_mean
 
+from swarmcell.model import local_fit
 from swarmcell.model.contribution import Update
+from swarmcell.model.encoding import decode
 from swarmcell.model.fixed import EXACT_BITS, to_float
 from swarmcell.model.merges import averages, robust, rules
 from swarmcell.model.merges.averages import Merged
@@ -247,6 +249,26 @@ def test_fedprox_holds_the_sites_back():
         state = learn(study, split(X, Y, [i % 2 for i in range(N_CELLS)], study))
         moved[pull] = np.abs(state.arrays["cell.weight"]).sum()
     assert moved[10.0] < moved[0.0] / 2
+
+
+def test_a_site_takes_the_steps_of_the_rule_however_many_cells_it_has():
+    sites = [int(i >= 30) for i in range(N_CELLS)]  # 30 cells, and all others
+    shared = {"merge": "fednova", "rounds_max": 1, "batch_rows": 10}
+    study = replace(STUDY, cell=FitRule(steps_per_round=7, **shared))
+    small, large = split(X, Y, sites, study).values()
+    raw = small.merge(small.start(), [small.contribute(small.start(), threading.Event())]).state
+    for learner in (small, large):
+        assert decode(learner.contribute(raw, threading.Event()).parameters).arrays["steps"].tolist() == [7]
+    assert local_fit.n_steps(FitRule(epochs_per_round=2, batch_rows=10), 31) == 8
+    assert local_fit.n_steps(FitRule(steps_per_round=7), 0) == 0
+
+
+def test_steps_of_all_cells_at_once_are_epochs():
+    found = []
+    for how in ({"steps_per_round": 3}, {"epochs_per_round": 3}):
+        study = replace(STUDY, cell=FitRule(merge="fedavg", rounds_max=2, batch_rows=10_000, **how))
+        found.append(learn(study, split(X, Y, [i % 2 for i in range(N_CELLS)], study)).group("cell"))
+    assert_equal(*found)
 
 
 @given(st.integers(1, 9), st.integers(0, 5), st.integers(0, 2**32))

@@ -119,3 +119,37 @@ def test_explanations_stand_beside_the_predictions(study_files, tmp_path, monkey
     mine = (adata.obs["sample"] == "p3-1").to_numpy()
     expected = drivers.contributions(model, adata[mine].X)
     np.testing.assert_allclose(adata.obs["predicted_condition_contribution"][mine], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_patient_task_by_attention_writes_where_it_looked_and_what_each_cell_added(
+    study_files, tmp_path, monkeypatch
+):
+    from swarmcell.model.study import FitRule, Study
+    from swarmcell.workflows import stream
+    from swarmcell.workflows.evaluation import drivers
+    from swarmcell.workflows.train import Options, train_alone
+
+    rule = FitRule(model="attention", merge="fedavg", hidden=4, rounds_max=1)
+    study = Study(
+        name="bags", modality="rna", stages=("features", "patient"), conditions=("healthy", "ill"), patient=rule
+    )
+    trained = train_alone(
+        study_files.files[:1], runs=tmp_path, name="bags", study=study, options=Options(), observer=lambda *_: None
+    )
+    monkeypatch.setattr(stream, "GROUP_ROWS", 90)
+    predict(trained.models["local"], study_files.files[0], tmp_path / "p.h5ad", explain=True)
+    after, model = ad.read_h5ad(tmp_path / "p.h5ad"), released.load(trained.models["local"])
+    attention = after.obs.groupby("sample", observed=True)["predicted_condition_attention"]
+    np.testing.assert_allclose(attention.mean(), 1, rtol=1e-5)
+    assert attention.std().min() > 0
+    np.testing.assert_allclose(after.obs["predicted_condition_attention"], model.cell_attention(after), rtol=1e-5)
+    mine = (after.obs["sample"] == "p3-1").to_numpy()
+    expected = drivers.contributions(model, after[mine].X)
+    np.testing.assert_allclose(after.obs["predicted_condition_contribution"][mine], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_attention_writes_none(study_files, tmp_path):
+    predict(study_files.merged, study_files.files[0], tmp_path / "p.h5ad")
+    assert "predicted_condition_attention" not in ad.read_h5ad(tmp_path / "p.h5ad").obs
+    with pytest.raises(ModelError, match="no attention"):
+        released.load(study_files.merged).cell_attention(ad.read_h5ad(study_files.files[0]))

@@ -32,6 +32,11 @@ def is_of_bags(parameters: Mapping[str, object]) -> bool:
     return "embed_weight" in parameters
 
 
+def has_attention(parameters: Mapping[str, object]) -> bool:
+    """Say whether these are parameters of gated attention."""
+    return "attend_weight" in parameters
+
+
 def shapes(model: str, hidden: int, n_features: int, n_classes: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of each parameter array."""
     embedding = {"embed_bias": (hidden,), "embed_weight": (hidden, n_features)}

@@ -5,15 +5,16 @@ equals an uninterrupted one bit for bit on the same machine with the same number
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from swarmcell.cells.bags import Bags
-from swarmcell.cells.batches import Codes, Matrix, batches, dense, filled
+from swarmcell.cells.batches import Batch, Codes, Matrix, batches, dense, filled
 from swarmcell.errors import UsageError
 from swarmcell.model import bag_models
 from swarmcell.model.classifier import NORM_EPSILON, Scaling, log_softmax, logits
@@ -78,7 +79,7 @@ def fit(
     stop: threading.Event,
     correction: Mapping[str, Floats] | None = None,
 ) -> dict[str, Floats] | None:
-    """Return the parameters after `rule.epochs_per_round` epochs; `None` if `stop` was set meanwhile.
+    """Return the parameters after a round's local steps (`n_steps`); `None` if `stop` was set meanwhile.
 
     The loss is the mean over cells of the class-weighted negative log-likelihood, so that averaging sites by their
     cells follows the pooled loss, plus `l2 / 2` times the squared coefficients (for `fedprox` also `proximal / 2` times
@@ -102,22 +103,32 @@ def fit(
     optimiser = _optimiser(list(parameters.values()), rule)
     origin = {name: p.detach().clone() for name, p in parameters.items()}
     added = {n: torch.tensor(a, dtype=torch.float32, device=place) for n, a in (correction or {}).items()}
-    for _ in range(rule.epochs_per_round):
-        for batch in batches(examples.X, examples.train, n_rows=rule.batch_rows, rng=rng):
-            if stop.is_set():
-                return None
-            y = torch.from_numpy(examples.y[batch.rows]).to(place)
-            outputs = _outputs(parameters, batch.X, layer)
-            losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
-            loss = losses.mean() + rule.l2 / 2 * _squares(parameters)
-            if rule.merge == "fedprox":
-                loss = loss + rule.proximal / 2 * sum((p - origin[n]).square().sum() for n, p in parameters.items())
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            for name, more in added.items():
-                _left_by_backward(parameters[name]).add_(more)
-            optimiser.step()
+    for batch in islice(_passes(examples, rule, rng), n_steps(rule, len(examples.train))):
+        if stop.is_set():
+            return None
+        y = torch.from_numpy(examples.y[batch.rows]).to(place)
+        outputs = _outputs(parameters, batch.X, layer)
+        losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
+        loss = losses.mean() + rule.l2 / 2 * _squares(parameters)
+        if rule.merge == "fedprox":
+            loss = loss + rule.proximal / 2 * sum((p - origin[n]).square().sum() for n, p in parameters.items())
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        for name, more in added.items():
+            _left_by_backward(parameters[name]).add_(more)
+        optimiser.step()
     return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in parameters.items()}
+
+
+def n_steps(rule: FitRule, n_rows: int) -> int:
+    """Return the number of batches that a site of `n_rows` training rows learns from in a round."""
+    return (rule.steps_per_round or rule.epochs_per_round * -(-n_rows // rule.batch_rows)) if n_rows else 0
+
+
+def _passes(examples: Examples, rule: FitRule, rng: np.random.Generator) -> Iterator[Batch]:
+    """Yield batches of one pass over the training rows after another, without an end."""
+    while True:
+        yield from batches(examples.X, examples.train, n_rows=rule.batch_rows, rng=rng)
 
 
 def gradient(at: Mapping[str, Floats], examples: Examples, rule: FitRule, *, device: str) -> dict[str, Floats]:

@@ -42,7 +42,7 @@ def trained(
         fitted |= {CONTROL + name: array for name, array in here.items()}
     arrays: dict[str, Array] = {n: to_int32(a, what=f"stage {state.stage!r}: {n!r}") for n, a in fitted.items()}
     if rule.merge == "fednova":
-        arrays[STEPS] = np.array([rule.epochs_per_round * -(-len(examples.train) // rule.batch_rows)], np.int64)
+        arrays[STEPS] = np.array([local_fit.n_steps(rule, len(examples.train))], np.int64)
     return arrays
 
 

@@ -192,6 +192,33 @@ class TrainedModel:
             outputs = logits(parameters, rows, Scaling.from_fixed(arrays["patient.mean"], arrays["patient.scale"]))
         return names, softmax(self.calibration("patient").apply(outputs))
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether the patient task weighs a sample's cells by attention."""
+        return self.has_patient_task and bag_models.has_attention(parameters_of(self.state, "patient"))
+
+    def cell_attention(self, adata: "AnnData") -> Floats:
+        """Return how much the patient task attends to each cell, shape `(n_obs,)`: 1 is an even share of its sample.
+
+        Raises
+        ------
+        ModelError
+            If the patient task has no attention.
+        CellsError, PanelError
+            As for `predict_samples`.
+        """
+        if not self.has_attention:
+            msg = 'this model\'s patient task has no attention: [study.patient] model is not "attention".'
+            raise ModelError(msg)
+        names, codes = _samples(adata)
+        bags = Bags.of(self._on_panel(adata), codes, len(names))
+        parameters = self._parameters("patient")
+        folded = folded_embedding(parameters, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"]))
+        found = np.zeros(adata.n_obs)
+        for rows, X in zip(bags.cells, bags, strict=True):
+            found[rows] = len(rows) * bag_models.attention(parameters, X, folded)
+        return found
+
     def cell_contributions(self, X: Matrix, direction: Floats) -> Floats:
         """Return what each cell of one sample adds to `outputs @ direction`; for a patient task that reads cells.
 

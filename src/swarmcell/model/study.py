@@ -69,6 +69,7 @@ class FitRule:
     hidden: int = 64  # units of the hidden layer, of all but `linear`; chosen
     merge: MergeName = EXACT
     epochs_per_round: int = 1
+    steps_per_round: int = 0  # batches of local training; 0: `epochs_per_round` passes over the site's own rows
     batch_rows: int = 256
     learning_rate: float = 0.01
     l2: float = 1e-3  # on the coefficients, never the intercept; measured: 1e-4 to 1e-2 do alike on three real sets

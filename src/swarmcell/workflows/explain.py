@@ -13,6 +13,7 @@ import pandas as pd
 from swarmcell.cells.batches import filled
 from swarmcell.errors import ModelError
 from swarmcell.model.attribution import is_explainable
+from swarmcell.model.bag_models import is_of_bags
 from swarmcell.model.classifier import to_floats
 from swarmcell.model.released import TrainedModel, on_panel
 from swarmcell.model.stages import parameters_of
@@ -34,7 +35,8 @@ def refuse_without_reading(model: TrainedModel) -> None:
     """
     stages = [s for s, has in (("cell", model.has_cell_task), ("patient", model.has_patient_task)) if has]
     for stage in stages:
-        if not is_explainable(to_floats(parameters_of(model.state, stage))):
+        parameters = to_floats(parameters_of(model.state, stage))
+        if not (is_explainable(parameters) or is_of_bags(parameters)):
             msg = f"--explain: the {stage} classifier of this model has no reading of its drivers. Leave --explain out."
             raise ModelError(msg)
 

@@ -33,6 +33,7 @@ Floats = npt.NDArray[np.float32]
 UNKNOWN = "unknown"
 CELL_TYPE, CELL_PROBABILITY = "predicted_cell_type", "predicted_cell_type_probability"
 CONDITION, CONDITION_PROBABILITY = "predicted_condition", "predicted_condition_probability"
+ATTENTION = "predicted_condition_attention"
 NOVELTY = "predicted_cell_type_novelty"
 PROBABILITIES = "predicted_cell_type_probabilities"
 UNS = "swarmcell_prediction"
@@ -173,7 +174,7 @@ def _fill(
     observer: Observer,
     beside: Mapping[str, Floats],
 ) -> Prediction:
-    own = [CELL_TYPE, CELL_PROBABILITY, NOVELTY, CONDITION, CONDITION_PROBABILITY, explained.CONTRIBUTION]
+    own = [CELL_TYPE, CELL_PROBABILITY, NOVELTY, CONDITION, CONDITION_PROBABILITY, ATTENTION, explained.CONTRIBUTION]
     obs = file.obs.drop(columns=own, errors="ignore").assign(**beside)
     stored: dict[str, Any] = {"model_digest": model.digest, "study": model.study.name}
     by_type: dict[str, int] = {}
@@ -191,7 +192,9 @@ def _fill(
         stored |= {"cell_types": list(model.cell_types), "unknown_below": unknown.below}
         stored["unknown_novelty_from"] = unknown.novelty_from
     if model.has_patient_task:
-        samples = _samples(model, file, observer)
+        samples, attention = _samples(model, file, observer)
+        if attention is not None:
+            obs[ATTENTION] = attention
         table = np.array([list(p.values()) for p in samples.values()])
         at = pd.Index(list(samples)).get_indexer(pd.Index(file.labels("sample")))
         obs[CONDITION] = _categorical(table.argmax(axis=1)[at], list(model.conditions))
@@ -221,15 +224,21 @@ def _cells(
     return label, top, novelty
 
 
-def _samples(model: TrainedModel, file: PreparedFile, observer: Observer) -> dict[str, dict[str, float]]:
+def _samples(
+    model: TrainedModel, file: PreparedFile, observer: Observer
+) -> tuple[dict[str, dict[str, float]], Floats | None]:
+    """Return each sample's probabilities, and each cell's attention where the model has any."""
+    attention = np.empty(file.n_cells, dtype=np.float32) if model.has_attention else None
     _, code = np.unique(file.labels("sample").astype(str), return_inverse=True)
     found: dict[str, dict[str, float]] = {}
     for block in file.groups(np.arange(file.n_cells), code.astype(np.int64)):
         names, probabilities = model.predict_samples(block.cells)
         rows = (dict(zip(model.conditions, map(float, row), strict=True)) for row in probabilities)
         found |= dict(zip(names, rows, strict=True))
+        if attention is not None:
+            attention[block.rows] = model.cell_attention(block.cells)
         observer("progress", {"n": len(block.rows)})
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), attention
 
 
 def _dataset(copy: Any, n_cells: int, n_classes: int) -> Any:  # noqa: ANN401 (an HDF5 file, an HDF5 dataset)
