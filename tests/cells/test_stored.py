@@ -86,3 +86,19 @@ def test_columns_on_disk_infinite_values_and_no_file_are_refused(tmp_path):
         StoredRows.of(h5py.File(tmp_path / "bad.h5ad")["X"], np.arange(N), source="bad.h5ad")[0:N]
     with pytest.raises(InputError, match="no such file"):
         open_store(tmp_path / "none.h5ad")
+
+
+def test_cells_are_read_without_their_counts(make_cells, tmp_path):
+    from swarmcell.cells import schema
+
+    adata = make_cells("site-a")
+    adata.layers["counts"] = adata.X.copy()
+    schema.write_prepared(adata, tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        del file["layers/counts/data"]  # who reads the counts fails
+    found = stored.read_cells(tmp_path / "a.h5ad")
+    assert (found.X != adata.X).nnz == 0
+    assert not found.layers
+    assert list(found.obs["donor"].astype(str)) == list(adata.obs["donor"].astype(str))
+    with pytest.raises(InputError):
+        schema.read_prepared(tmp_path / "a.h5ad")

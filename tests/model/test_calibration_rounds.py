@@ -12,10 +12,10 @@ from sklearn.metrics import roc_auc_score
 
 from swarmcell.model import novelty, released, temperature
 from swarmcell.model.calibration_rounds import novelty_of
-from swarmcell.model.classifier import log_softmax
+from swarmcell.model.classifier import Scaling, log_softmax, logits, to_floats
 from swarmcell.model.contribution import Contribution
 from swarmcell.model.novelty import Novelty
-from swarmcell.model.stages import CLOSING
+from swarmcell.model.stages import CLOSING, parameters_of
 from swarmcell.model.state import from_bytes
 from swarmcell.model.temperature import Calibration
 
@@ -102,6 +102,25 @@ def test_a_closing_round_leaves_out_what_is_too_large_or_of_another_shape(lab, s
         assert list(outcome.left_out) == [1]
     either = {learners[0].merge(raw, order).state for order in (sent, sent[::-1])}
     assert len(either) == 1
+
+
+def test_a_site_that_leaves_between_two_closing_rounds_makes_no_mixture(lab, sites):
+    study = lab.study(stages=("features", "cell"))
+    learners = lab.learners(*sites, study=study)
+    raw = next(raw for raw, _ in lab.rounds(learners) if from_bytes(raw).phase == "spread")
+    while not from_bytes(raw).finished:  # the second site is gone: the spread is over the first one's cells
+        raw = learners[0].merge(raw, [learners[0].contribute(raw, lab.stop)]).state
+    state, cells = from_bytes(raw), lab.cells(sites[0])
+    found = novelty_of(state)
+    distance = found.density.log_distance(cells.X[~cells.validation])
+    assert found.centre[0] == pytest.approx(distance.mean(), abs=1e-4)
+    assert found.spread[0] == pytest.approx(distance.std(), abs=1e-4)
+    score = found.score(cells.X, logits(to_floats(parameters_of(state, "cell")), cells.X, scaling_of(state)))
+    assert abs(score[~cells.validation].mean()) < 1e-3
+
+
+def scaling_of(state):
+    return Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
 
 
 @settings(max_examples=20, deadline=None)

@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+import tomli_w
 
 from swarmcell.model import released
 from swarmcell.node.ledger import opened
 
 ROOT = Path(__file__).parents[2]
+HOSTILE = Path(__file__).with_name("hostile_site.py")
 SITES = ("site-a", "site-b", "site-c")
 LIMIT_S = 120
 
@@ -34,9 +36,9 @@ class Hospital:
         self.file = f"{name}.h5ad"
         self.metrics = self.folder / "runs" / name / "metrics.jsonl"
 
-    def start(self, *arguments):
+    def start(self, *arguments, program=("-m", "swarmcell")):
         process = subprocess.Popen(
-            [sys.executable, "-m", "swarmcell", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments)],
             cwd=self.folder,
             env={**os.environ, "XDG_CONFIG_HOME": str(self.folder / "keys"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             stdout=subprocess.PIPE,
@@ -49,8 +51,8 @@ class Hospital:
     def run(self, *arguments):
         return said(self.start(*arguments))
 
-    def join(self, swarm="../swarm.toml", *more):
-        return self.start("train", self.file, "--join", swarm, "--threads", 1, "--no-local", *more)
+    def join(self, swarm="../swarm.toml", *more, program=("-m", "swarmcell")):
+        return self.start("train", self.file, "--join", swarm, "--threads", 1, "--no-local", *more, program=program)
 
     def rounds(self):
         return self.metrics.read_text().count("\n") if self.metrics.is_file() else 0
@@ -234,6 +236,45 @@ def test_a_swarm_survives_a_kill_and_a_ctrl_c_and_all_hold_one_model_that_verifi
     assert checked["faults"] == []
     assert checked["merges"] > 0
     assert_all_is_listed_and_no_donor_named(interrupted)
+
+
+def test_a_swarm_fine_tunes_a_released_model_and_leaves_out_what_a_hostile_site_sends(hospitals):
+    first, second, hostile = hospitals
+    rules = cell_rules(first.folder.parent / "base.toml", "rounds_max = 40")
+    first.run("train", first.file, "--config", rules, "--name", "base", "--threads", 1)
+    base = first.folder.parent / "base.safetensors"
+    shutil.copy(first.folder / "runs" / "base" / "local.safetensors", base)
+    rules = cell_rules(first.folder.parent / "tuned.toml", 'rounds_max = 6\n[study]\nstart = "base.safetensors"')
+    found(first, rules, "../tuned.toml.swarm")
+
+    _, told = said(second.join("../tuned.toml.swarm"), 5)
+    assert "Give that file with --from" in told
+    joined = [site.join("../tuned.toml.swarm", "--from", base) for site in (first, second)]
+    joined.append(hostile.join("../tuned.toml.swarm", "--from", base, program=(HOSTILE,)))
+    all_said(joined)
+
+    assert len({site.digest() for site in hospitals}) == 1
+    assert first.panel() == released.load(base).panel_ids
+    rows = [json.loads(line) for line in first.metrics.read_text().splitlines()]
+    judged = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+    assert judged[0] > 0.5, "the first round is judged at the released model's coefficients, not at none"
+    card = json.loads((first.folder / "runs" / first.name / "merged.json").read_text())
+    assert card["stages"]["cell"]["sites"] == 2
+    out, _ = first.run("swarm", "show", "../tuned.toml.swarm", "--json")
+    for reason in ("is over the bound", "expected int64", "belongs to another round", "holds arrays"):
+        assert reason in out
+
+
+def cell_rules(path, more):
+    """Write the sample study of cells alone, with more rules of its fit, and return its path."""
+    text = (ROOT / "configs" / "swarm-rna.toml").read_text()
+    rules = tomllib.loads(text)
+    study = rules["study"]
+    study |= {"stages": ["features", "cell"], "universe": str(ROOT / "sample_data" / "rna" / "universe.json")}
+    extra = tomllib.loads("[study.cell]\n" + more)["study"]
+    study["cell"] |= extra.pop("cell")
+    path.write_text(tomli_w.dumps({"study": study | extra, "swarm": rules["swarm"]}))
+    return path
 
 
 def test_a_run_alone_that_got_another_name_is_told_by_that_name_when_interrupted(hospitals):

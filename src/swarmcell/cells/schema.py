@@ -164,7 +164,10 @@ def check(adata: ad.AnnData, source: str) -> None:
     _check_uns(adata, source)
     check_labels(cast("pd.DataFrame", adata.obs), source)
     _check_features(adata, source)
-    _check_values(adata, source)
+    if adata.uns[UNS]["input"] == "counts" and COUNTS not in adata.layers:
+        msg = f"{source}: layers['counts'] is missing, though its input is counts. Prepare it again."
+        raise CellsError(msg)
+    check_values(adata, source)
 
 
 def _check_uns(adata: ad.AnnData, source: str) -> None:
@@ -248,11 +251,14 @@ def _check_features(adata: ad.AnnData, source: str) -> None:
             raise CellsError(msg)
 
 
-def _check_values(adata: ad.AnnData, source: str) -> None:
-    is_counts = adata.uns[UNS]["input"] == "counts"
-    if is_counts and COUNTS not in adata.layers:
-        msg = f"{source}: layers['counts'] is missing, though its input is counts. Prepare it again."
-        raise CellsError(msg)
+def check_values(adata: ad.AnnData, source: str) -> None:
+    """Check that X is float32 and finite.
+
+    Raises
+    ------
+    CellsError
+        If not.
+    """
     if adata.X is None or adata.X.dtype != np.float32:
         msg = f"{source}: X is {None if adata.X is None else adata.X.dtype}, expected float32. Prepare it again."
         raise CellsError(msg)

@@ -194,6 +194,25 @@ def open_cells(path: Path) -> tuple[ad.AnnData, Any]:
     return ad.AnnData(None, obs=obs, var=var, uns=uns), stored
 
 
+def read_cells(path: Path) -> ad.AnnData:
+    """Read a prepared file without its layers: the raw counts never enter memory.
+
+    Raises
+    ------
+    InputError
+        If it is missing or cannot be read.
+    CellsError, PanelError
+        If it breaks the data contract.
+    """
+    bare, stored = open_cells(path)
+    with hdf5.reading(path):
+        X = ad.io.read_elem(stored)
+    parts: dict[str, Any] = {"obs": bare.obs, "var": bare.var, "uns": bare.uns}
+    found = ad.AnnData(X, **parts)
+    schema.check_values(found, str(path))
+    return found
+
+
 def open_counts(path: Path) -> Any:  # noqa: ANN401 (an HDF5 or zarr group)
     """Open the raw counts of a prepared file as they lie on disk.
 

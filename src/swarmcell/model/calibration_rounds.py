@@ -1,9 +1,10 @@
 """Rounds at the end of a stage: how far probabilities can be trusted, and which cells are like none of the known.
 
 Rules: sites publish integer sums; those of cells are divided by the swarm's number of cells before they are rounded,
-so that they fit. Training rows describe, inner-validation rows calibrate. Without any of the latter there are no such
-rounds, and the model says that it is not calibrated. Arrays of the result: `novelty.*`, `cell_calibration.*`,
-`patient_calibration.*`.
+so that they fit. Each round's sums come with their own number of cells, so a site that comes or goes between two
+rounds makes a round one of other cells, and no figure a mixture: sites need not be pinned. Training rows describe,
+inner-validation rows calibrate. Without any of the latter there are no such rounds, and the model says that it is not
+calibrated. Arrays of the result: `novelty.*`, `cell_calibration.*`, `patient_calibration.*`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,8 @@ def slots(state: MergedState, study: Study) -> dict[str, Slot]:
         by_type = Slot(bits=64, shape=(n_classes, len(state.arrays["panel"])), last=SUM_MAX)
         return {"count": _whole(n_classes), "first": first, "second": second, "by_type": by_type}
     if state.phase == SPREAD:
-        return {name: Slot(bits=64, shape=(1,), last=SUM_MAX) for name in _MOMENTS} | sums_on_grid
+        moments = {name: Slot(bits=64, shape=(1,), last=SUM_MAX) for name in _MOMENTS}
+        return moments | {"spread_over": _whole(1)} | sums_on_grid
     if state.phase == THRESHOLD:
         return {"n_by_score": _whole(len(novelty.EDGES))}
     return {"sketch": Slot(bits=64, shape=(len(state.arrays["panel"]), width), last=SUM_MAX)}
@@ -156,7 +158,8 @@ def _spread_sums(state: MergedState, examples: Examples) -> dict[str, Array]:
         lack = novelty.energy(logits(parameters, X, examples.scaling))
         total += [distance.sum(), (distance**2).sum(), lack.sum(), (lack**2).sum()]
     fixed = _fixed(total, state, "the spread of the distances")
-    return {name: fixed[i : i + 1] for i, name in enumerate(_MOMENTS)}
+    moments: dict[str, Array] = {name: fixed[i : i + 1] for i, name in enumerate(_MOMENTS)}
+    return moments | {"spread_over": np.array([len(examples.train)], np.int64)}
 
 
 def _score_sums(state: MergedState, examples: Examples) -> dict[str, Array]:
@@ -177,18 +180,22 @@ def _grid_sums(state: MergedState, examples: Examples, study: Study) -> dict[str
 
 def _density(state: MergedState) -> Density:
     scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
-    return Density.of(state.group("novelty"), scaling, share=_share(state))
+    return Density.of(state.group("novelty"), scaling, share=_share(state, "count"))
 
 
-def _share(state: MergedState) -> float:
-    """Return the cells that sums were divided by, over the cells that were summed: inner-validation ones were not."""
-    return _n_total(state) / max(int(state.arrays["novelty.count"].sum()), 1)
+def _share(state: MergedState, over: str) -> float:
+    """Return the cells that a round's sums were divided by, over the cells that it summed.
+
+    These are fewer: inner-validation ones were not summed, nor those of sites that did not contribute to the round.
+    """
+    summed = state.arrays.get(f"novelty.{over}", state.arrays["novelty.count"])  # older models have one count for both
+    return _n_total(state) / max(int(summed.sum()), 1)
 
 
 def novelty_of(state: MergedState) -> Novelty:
     """Return the novelty score of a state that has described its cells (from the round `threshold` on)."""
     sums = [float(to_float(state.arrays[f"novelty.{name}"], STATISTICS_BITS)[0]) for name in _MOMENTS]
-    moments = [total * _share(state) for total in sums]
+    moments = [total * _share(state, "spread_over") for total in sums]
     spread = [max(moments[i + 1] - moments[i] ** 2, 1e-12) ** 0.5 for i in (0, 2)]
     counted = state.arrays.get("novelty.n_by_score", np.zeros(len(novelty.EDGES), np.int64))
     return Novelty(_density(state), (moments[0], moments[2]), (spread[0], spread[1]), counted.astype(np.int64))

@@ -17,17 +17,16 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
-from scipy import sparse
 
 from swarmcell.cells.bags import Bags
-from swarmcell.cells.batches import Matrix, columns, is_sparse
-from swarmcell.cells.panel import COVERAGE_MIN
-from swarmcell.errors import CellsError, InputError, MergeError, ModelError, PanelError
+from swarmcell.cells.batches import Matrix
+from swarmcell.errors import InputError, MergeError, ModelError
 from swarmcell.files import writing
 from swarmcell.model import bag_models, baselines, calibration_rounds, sample_features
 from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Novelty
+from swarmcell.model.panel_cells import on_panel, samples_of
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
 from swarmcell.model.study import Study, from_plain, rules_digest
@@ -181,7 +180,7 @@ class TrainedModel:
         self._require("patient", "conditions")
         parameters = self._parameters("patient")
         if bag_models.is_of_bags(parameters):
-            names, codes = _samples(adata)
+            names, codes = samples_of(adata)
             bags = Bags.of(self._on_panel(adata), codes, len(names))
             outputs = logits(
                 parameters, bags, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
@@ -210,7 +209,7 @@ class TrainedModel:
         if not self.has_attention:
             msg = 'this model\'s patient task has no attention: [study.patient] model is not "attention".'
             raise ModelError(msg)
-        names, codes = _samples(adata)
+        names, codes = samples_of(adata)
         bags = Bags.of(self._on_panel(adata), codes, len(names))
         parameters = self._parameters("patient")
         folded = folded_embedding(parameters, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"]))
@@ -241,7 +240,7 @@ class TrainedModel:
         CellsError, PanelError
             As for `predict_samples`.
         """
-        names, codes = _samples(adata)
+        names, codes = samples_of(adata)
         return names, sample_rows(self, self._on_panel(adata), codes, len(names))
 
     def cell_logits(self, X: Matrix) -> Floats:
@@ -263,14 +262,6 @@ class TrainedModel:
         return on_panel(adata, self.panel_ids)
 
 
-def _samples(adata: "AnnData") -> tuple[list[str], npt.NDArray[np.int64]]:
-    if "sample" not in adata.obs:
-        msg = "obs['sample'] is missing: which specimen each cell is from. Prepare the file again."
-        raise CellsError(msg)
-    names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
-    return [str(name) for name in names], codes.astype(np.int64)
-
-
 def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:
     """Return the samples' features, unscaled; cell types come from the model's own cell task."""
     parts = sample_features.blocks(model.study, model.panel_ids)
@@ -284,34 +275,6 @@ def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n
     return sample_features.compute(
         X, sample, n_samples, kinds=kinds, cell_type=types, n_types=n_types, type_means=means
     )
-
-
-def on_panel(adata: "AnnData", panel_ids: Sequence[str]) -> Matrix:
-    """Return X on the panel, shape `(n_obs, n_panel)`; absent features are zero.
-
-    Raises
-    ------
-    PanelError
-        If fewer than 80 % of the panel's features are there.
-    """
-    X: Matrix = adata.X
-    X = sparse.csr_matrix(X) if is_sparse(X) else X
-    place = {name: i for i, name in enumerate(adata.var_names)}
-    found = np.array([place.get(name, -1) for name in panel_ids], np.int64)
-    share = float((found >= 0).mean()) if len(found) else 1.0
-    if share < COVERAGE_MIN:
-        missing = [name for name, i in zip(panel_ids, found, strict=True) if i < 0]
-        msg = (
-            f"the cells have {share:.0%} of the model's {len(found)} features, expected at least {COVERAGE_MIN:.0%}; "
-            f"missing: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. "
-            "Prepare them with the universe that the model was trained with."
-        )
-        raise PanelError(msg)
-    if (found >= 0).all():
-        return columns(X, found)
-    taken = columns(X, np.where(found < 0, 0, found))
-    mask = (found >= 0).astype(np.float32)
-    return taken @ sparse.csr_matrix(sparse.diags_array(mask)) if is_sparse(taken) else taken * mask
 
 
 def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card: Mapping[str, Any]) -> TrainedModel:

@@ -15,7 +15,8 @@ from swarmcell.errors import ModelError
 from swarmcell.model.attribution import is_explainable
 from swarmcell.model.bag_models import is_of_bags
 from swarmcell.model.classifier import to_floats
-from swarmcell.model.released import TrainedModel, on_panel
+from swarmcell.model.panel_cells import on_panel
+from swarmcell.model.released import TrainedModel
 from swarmcell.model.stages import parameters_of
 from swarmcell.workflows.evaluation.drivers import contributions, driver_weights
 from swarmcell.workflows.evaluation.portrait import EXPLAINED_CELLS_MAX

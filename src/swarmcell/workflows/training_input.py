@@ -1,7 +1,7 @@
 """The prepared files of a run: read into memory, or opened to be read from disk in passes.
 
-Rules: layers (the counts) are never kept in memory, a rule of features that needs them reads them from disk in passes;
-every file is checked against the data contract before anything is learnt.
+Rules: layers (the counts) are never read into memory; a rule of features that needs them reads them from disk in
+passes; every file is checked against the data contract before anything is learnt.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarmcell.cells.schema import SITE, read_prepared
-from swarmcell.cells.stored import open_cells, open_counts
+from swarmcell.cells.schema import SITE
+from swarmcell.cells.stored import open_cells, open_counts, read_cells
 from swarmcell.errors import UsageError
 from swarmcell.model.class_floors import floors_at_sites
 from swarmcell.model.study import Study
@@ -51,13 +51,7 @@ def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
     if out_of_core or any(path.is_dir() for path in prepared):
         opened = [(path.name, *open_cells(path)) for path in prepared]
         return Sources([(name, adata) for name, adata, _ in opened], tuple(prepared), [X for _, _, X in opened])
-    named = []
-    for path in prepared:
-        adata = read_prepared(path)
-        for layer in [name for name in adata.layers if name is not None]:  # anndata 0.13 keeps X there as None
-            del adata.layers[layer]
-        named.append((path.name, adata))
-    return Sources(named, tuple(prepared))
+    return Sources([(path.name, read_cells(path)) for path in prepared], tuple(prepared))
 
 
 def training_cells(sources: Sources, study: Study, *, publishes: bool = False) -> TrainingCells:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from swarmcell.cells.batches import Matrix, filled, generator
 from swarmcell.cells.known_markers import markers_of, places
 from swarmcell.model.classifier import Scaling
-from swarmcell.model.released import TrainedModel, on_panel
+from swarmcell.model.panel_cells import on_panel
+from swarmcell.model.released import TrainedModel
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, Part
 from swarmcell.workflows.evaluation.drivers import cell_drivers, contributions, patient_drivers
 from swarmcell.workflows.evaluation.portrait_values import (
