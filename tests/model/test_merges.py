@@ -1,12 +1,15 @@
 """Facts about merges: equal to plain references, the same bits in any order, and what a single site can do to them."""
 
+import copy
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from exact_cells import N_CELLS, N_TYPES, STUDY, learn, pool, split
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from swarmcell.model import local_fit
 from swarmcell.model.contribution import Update
 from swarmcell.model.encoding import decode
 from swarmcell.model.fixed import EXACT_BITS, to_float
+from swarmcell.model.local_rounds import effective_steps
 from swarmcell.model.merges import averages, robust, rules
 from swarmcell.model.merges.averages import Merged
 from swarmcell.model.state import Score, from_bytes
@@ -106,8 +110,10 @@ def test_fedadam_is_adam_of_the_mean_change():
     np.testing.assert_allclose(to_float(now.memory["first.weight"], EXACT_BITS), m, atol=1e-6)
 
 
-def test_scaffold_is_algorithm_1_with_full_batches():
-    rule = FitRule(merge="scaffold", learning_rate=0.3, epochs_per_round=2, batch_rows=10_000, rounds_max=6, l2=1e-2)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_scaffold_is_algorithm_1_with_full_batches(momentum):
+    whole = {"epochs_per_round": 3, "batch_rows": 10_000, "rounds_max": 6}
+    rule = FitRule(merge="scaffold", learning_rate=0.1, momentum=momentum, l2=1e-2, **whole)
     study = replace(STUDY, cell=rule)
     learners = split(X, Y, [int(y >= 2) for y in Y], study)
     state = learn(study, learners)
@@ -116,31 +122,116 @@ def test_scaffold_is_algorithm_1_with_full_batches():
     )
 
 
-def reference_scaffold(rule, masks):
+def reference_gradient(at, mask, l2):
+    """The gradient of a site's mean class-weighted loss, in plain float64."""
     dense = X.toarray().astype(float)
     rows = np.c_[np.ones(N_CELLS), (dense - dense.mean(0)) / dense.std(0)]
     weight = N_CELLS / (N_TYPES * np.bincount(Y))
+    logits = rows[mask] @ at.T
+    slope = np.exp(logits - logits.max(1, keepdims=True))
+    slope /= slope.sum(1, keepdims=True)
+    slope[np.arange(mask.sum()), Y[mask]] -= 1
+    penalty = l2 * np.c_[np.zeros(len(at)), at[:, 1:]]
+    return (slope * weight[Y[mask], None]).T @ rows[mask] / mask.sum() + penalty
 
-    def gradient(at, mask):
-        logits = rows[mask] @ at.T
-        slope = np.exp(logits - logits.max(1, keepdims=True))
-        slope /= slope.sum(1, keepdims=True)
-        slope[np.arange(mask.sum()), Y[mask]] -= 1
-        penalty = rule.l2 * np.c_[np.zeros(len(at)), at[:, 1:]]
-        return (slope * weight[Y[mask], None]).T @ rows[mask] / mask.sum() + penalty
 
-    x, controls, control = np.zeros((N_TYPES, rows.shape[1])), [0.0, 0.0], 0.0
+def reference_descent(x, slope, rule):
+    """Sutskever's form of Nesterov's momentum, as torch has it, from rest; `slope` is a function of the point."""
+    y, speed = x.copy(), 0.0
+    for _ in range(rule.epochs_per_round):
+        found = slope(y)
+        speed = rule.momentum * speed + found
+        y = y - rule.learning_rate * (found + rule.momentum * speed)
+    return y
+
+
+def reference_corrected(mask, l2, change, at):
+    return reference_gradient(at, mask, l2) + change
+
+
+def reference_scaffold(rule, masks):
+    x, controls, control = np.zeros((N_TYPES, X.shape[1] + 1)), [0.0, 0.0], 0.0
     for _ in range(rule.rounds_max):
         ends, fresh = [], []
         for mask, own in zip(masks, controls, strict=True):
-            y = x.copy()
-            for _ in range(rule.epochs_per_round):
-                y -= rule.learning_rate * (gradient(y, mask) - own + control)
-            ends.append(y)
-            fresh.append(gradient(x, mask))
+            change = control - own
+            ends.append(reference_descent(x, partial(reference_corrected, mask, rule.l2, change), rule))
+            fresh.append(reference_gradient(x, mask, rule.l2))
         share = np.array([mask.mean() for mask in masks])
         x, controls, control = np.tensordot(share, ends, 1), fresh, np.tensordot(share, fresh, 1)
     return x[:, 1:]
+
+
+@pytest.mark.parametrize(("name", "proximal"), [("fedavg", 0.0), ("fedprox", 0.5)])
+def test_a_round_is_torchs_descent_on_every_site_and_their_mean(name, proximal):
+    """Torch as oracle, written down apart: float64, its own optimiser, full batches."""
+    whole = {"epochs_per_round": 4, "batch_rows": 10_000, "rounds_max": 3}
+    rule = FitRule(merge=name, proximal=proximal, learning_rate=0.1, l2=1e-2, **whole)
+    state = learn(replace(STUDY, cell=rule), split(X, Y, [int(y >= 2) for y in Y], replace(STUDY, cell=rule)))
+    dense = torch.tensor(X.toarray(), dtype=torch.float64)
+    rows = (dense - dense.mean(0)) / dense.std(0, correction=0)
+    loss = torch.nn.CrossEntropyLoss(torch.tensor(N_CELLS / (N_TYPES * np.bincount(Y))), reduction="none")
+    start = torch.nn.Linear(rows.shape[1], N_TYPES, dtype=torch.float64)
+    torch.nn.init.zeros_(start.weight), torch.nn.init.zeros_(start.bias)
+    for _ in range(rule.rounds_max):
+        ends = [reference_torch(start, rows[m], torch.tensor(Y[m]), loss, rule) for m in (Y < 2, Y >= 2)]
+        shares = [float((Y < 2).mean()), float((Y >= 2).mean())]
+        mean = {
+            n: sum(p * end.state_dict()[n] for p, end in zip(shares, ends, strict=True)) for n in start.state_dict()
+        }
+        start.load_state_dict(mean)
+    np.testing.assert_allclose(state.arrays["cell.weight"] * 2.0**-22, start.weight.detach().numpy(), atol=2e-5)
+
+
+def reference_torch(start, rows, y, loss, rule):
+    site = copy.deepcopy(start)
+    optimiser = torch.optim.SGD(site.parameters(), lr=rule.learning_rate, momentum=rule.momentum, nesterov=True)
+    for _ in range(rule.epochs_per_round):
+        far = sum((p - q.detach()).square().sum() for p, q in zip(site.parameters(), start.parameters(), strict=True))
+        whole = loss(site(rows), y).mean() + rule.l2 / 2 * site.weight.square().sum() + rule.proximal / 2 * far
+        optimiser.zero_grad()
+        whole.backward()
+        optimiser.step()
+    return site
+
+
+def test_fedadams_step_is_torchs_adam_but_for_its_bias_correction():
+    """With torch's correction put into step length and floor, its Adam takes the same path."""
+    rule, now = FitRule(merge="fedadam", server_rate=0.1), Merged(START)
+    point = torch.tensor(START["bias"] * 2.0**-22, requires_grad=True)
+    weights = np.array([10, 40, 25, 5]) / 80
+    state = {}
+    for t in range(1, 6):
+        now = merged(rule, SITES, now)
+        corrections = 1 - 0.9**t, np.sqrt(1 - 0.99**t)
+        lr, eps = 0.1 * corrections[0] / corrections[1], 1e-3 / corrections[1]
+        optimiser = torch.optim.Adam([point], lr=lr, betas=(0.9, 0.99), eps=eps)
+        optimiser.state.update({point: state} if state else {})
+        mean = np.tensordot(weights, stacked("bias"), 1) * 2.0**-22
+        point.grad = point.detach() - torch.tensor(mean)
+        optimiser.step()
+        state = optimiser.state[point]
+    np.testing.assert_allclose(now.now["bias"] * 2.0**-22, point.detach().numpy(), atol=1e-5)
+
+
+def test_multi_krum_is_its_definition_in_plain_floats():
+    sites = [update(1, seed, spread=1 << (16 + seed)) for seed in range(7)]
+    rows = np.stack([np.r_[u.arrays["bias"], u.arrays["weight"].ravel()] for u in sites]).astype(float)
+    apart = np.linalg.norm(rows[:, None] - rows[None], axis=2) ** 2
+    scores = np.sort(apart, axis=1)[:, 1 : 1 + 7 - 2 - 2].sum(1)
+    kept = np.argsort(scores)[: 7 - 2]
+    found = merged(FitRule(merge="multi-krum", hostile=2), sites).now
+    np.testing.assert_allclose(np.r_[found["bias"], found["weight"].ravel()], rows[kept].mean(0), atol=0.5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_a_sites_effective_steps_are_what_torch_does_with_a_gradient_of_one(momentum):
+    point = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.SGD([point], lr=1.0, momentum=momentum, nesterov=momentum > 0)
+    for n in range(1, 30):
+        point.grad = torch.ones_like(point)
+        optimiser.step()
+        assert effective_steps(n, momentum) == pytest.approx(-16 * point.item(), abs=0.51)
 
 
 def test_the_median_is_numpys():
@@ -258,7 +349,9 @@ def test_a_site_takes_the_steps_of_the_rule_however_many_cells_it_has():
     small, large = split(X, Y, sites, study).values()
     raw = small.merge(small.start(), [small.contribute(small.start(), threading.Event())]).state
     for learner in (small, large):
-        assert decode(learner.contribute(raw, threading.Event()).parameters).arrays["steps"].tolist() == [7]
+        assert decode(learner.contribute(raw, threading.Event()).parameters).arrays["steps"].tolist() == [
+            effective_steps(7, 0.9)
+        ]
     assert local_fit.n_steps(FitRule(epochs_per_round=2, batch_rows=10), 31) == 8
     assert local_fit.n_steps(FitRule(steps_per_round=7), 0) == 0
 

@@ -13,7 +13,7 @@ from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import Floats, to_int32
 from swarmcell.model.local_fit import Examples
 from swarmcell.model.merges import averages
-from swarmcell.model.merges.averages import CONTROL, STEPS
+from swarmcell.model.merges.averages import CONTROL, SIXTEENTHS, STEPS, STEPS_LAST
 from swarmcell.model.state import MergedState
 from swarmcell.model.study import FitRule
 
@@ -42,8 +42,20 @@ def trained(
         fitted |= {CONTROL + name: array for name, array in here.items()}
     arrays: dict[str, Array] = {n: to_int32(a, what=f"stage {state.stage!r}: {n!r}") for n, a in fitted.items()}
     if rule.merge == "fednova":
-        arrays[STEPS] = np.array([local_fit.n_steps(rule, len(examples.train))], np.int64)
+        n_steps = local_fit.n_steps(rule, len(examples.train))
+        arrays[STEPS] = np.array([effective_steps(n_steps, rule.momentum)], np.int64)
     return arrays
+
+
+def effective_steps(n_steps: int, momentum: float) -> int:
+    """Return how often a round's gradients count in its change, in sixteenths; more than `n_steps` with momentum.
+
+    References
+    ----------
+    Wang et al. 2020, arXiv:2007.07481, section 4.1 (the norm of `a`; here for Nesterov's momentum).
+    """
+    past = momentum * momentum * (1 - momentum**n_steps) / (1 - momentum)
+    return min(round((n_steps - past) / (1 - momentum) * SIXTEENTHS), STEPS_LAST)
 
 
 def weighted(state: MergedState, rule: FitRule, arrays: Mapping[str, Array], weight: int) -> dict[str, Array]:

@@ -79,9 +79,12 @@ def check_numbers(study: Study) -> None:
     for stage in (CELL, PATIENT):
         rule = rule_of(study, stage)
         _check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
-        _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=1e-12, l2=0)
+        _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=0, momentum=0, l2=0)
         _check_least(f"[study.{stage}]", rule, steps_per_round=0)
         _check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, hostile=0)
+        if not rule.momentum < 1:
+            msg = f"[study.{stage}] momentum = {rule.momentum}; expected a number from 0 to below 1."
+            raise ConfigError(msg)
         _check_exact(f"[study.{stage}]", rule)
     if study.cell.model in bag_models.MODELS:
         msg = f'[study.cell] model = "{study.cell.model}" reads samples, not cells. It is for [study.patient].'

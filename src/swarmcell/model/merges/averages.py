@@ -21,11 +21,11 @@ from swarmcell.model.study import FitRule
 Named = Mapping[str, Array]
 
 CONTROL = "control."  # SCAFFOLD: prefix of a site's gradient at the parameters that the round started from
-STEPS = "steps"  # FedNova: a site's number of local steps
-STEPS_LAST = 1 << 32
+STEPS = "steps"  # FedNova: how often a site's gradients count in its change, in sixteenths
+SIXTEENTHS, STEPS_LAST = 16, 1 << 32
 _INT32_LAST = (1 << 31) - 1
 _SQUARE_BITS = 50
-_NOVA_BITS = 20  # more than 2**-22, of a site's mean step
+_NOVA_BITS = 24  # more than 2**-22, of a sixteenth of a site's mean step
 FIRST, SECOND, FLOOR = 0.9, 0.99, 1e-3  # of FedAdam: decay of both moments, and adaptivity; Reddi et al., section 5
 
 
@@ -53,7 +53,7 @@ Merge = Callable[[FitRule, Merged, Sums], Merged]
 
 
 def terms(rule: FitRule, start: Named, arrays: Named, weight: int) -> dict[str, Array]:
-    """Return a site's part of the sums: its arrays times its weight; for `fednova` its mean step, in 2**-42.
+    """Return a site's part of the sums: its arrays times its weight; for `fednova` its mean step, in 2**-46.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def fednova(_: FitRule, before: Merged, found: Sums) -> Merged:
 
     References
     ----------
-    Wang et al. 2020, arXiv:2007.07481, equation 9 (local solver: gradient descent without momentum).
+    Wang et al. 2020, arXiv:2007.07481, equation 9.
     """
     effective, n = int(found.totals[STEPS][0]), found.weight
     moved: dict[str, Array] = {}
