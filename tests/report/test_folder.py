@@ -130,9 +130,27 @@ def test_tables_have_captions_and_headers_with_scope(outline):
 def test_every_figure_names_its_donors_and_has_an_alternative_text(evaluation):
     with style.theme():
         for picture in draw(evaluation).all:
-            assert re.search(r"\d+ held-out donor", picture.caption)
+            assert re.search(r"\d+ held-out donors, \d+ samples.*, [\d,]+ cells", picture.caption), picture.name
             assert len(picture.alt) > 30
             assert f'<title id="{picture.name}-name">' in style.inline_svg(picture)
+
+
+def test_figures_as_files_carry_their_title_and_what_they_rest_on(made, evaluation):
+    with style.theme():
+        for picture in draw(evaluation).all:
+            alone = (made / "figures" / f"{picture.name}.svg").read_text()
+            page = style.inline_svg(picture)
+            words = re.sub(r"\s+", " ", " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", alone)))
+            assert "held-out donor" in words, picture.name
+            assert picture.title.split(",")[0].split("'")[0] in words, picture.name
+            assert picture.caption.split(".")[0] not in re.sub(r"<title.*?</title>", "", page)
+
+
+def test_the_page_compares_the_model_with_each_other_one_in_words(made):
+    text = (made / "report.html").read_text()
+    row = re.search(r'<th scope="row">local</th>(.*?)</tr>', text).group(1)
+    assert re.findall(r'<span class="(?:good|wrong|even)">([a-z ]+)</span>', row) == ["equal", "no difference shown"]
+    assert "better than chance" in text
 
 
 def test_figures_take_the_pages_colours(evaluation):

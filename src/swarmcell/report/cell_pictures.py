@@ -1,17 +1,21 @@
 """Figures of the cell task."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import style
 from swarmcell.report.marks import dot, marker, reliability
-from swarmcell.report.names import counted
+from swarmcell.report.names import BEFORE, ERROR, counted, interval, rests_on, value
 from swarmcell.report.style import Picture
+from swarmcell.workflows.evaluation.scores import UNKNOWN_RATE
 from swarmcell.workflows.evaluation.values import CellFigures, CellTask, GroupFigures
 
+WIDTH = 5.7  # inches, of figures of one panel: on a phone their text is still read
 DONORS_MAX = 60  # rows of the figure by donor; chosen, the table holds all
 LABELLED_CLASSES_MAX = 14  # above it cells of the matrix are too small for numbers
 
@@ -25,8 +29,8 @@ def cell_pictures(task: CellTask) -> list[Picture]:
 
 
 def counts(task: CellTask) -> str:
-    """Say how many donors and cells a figure of the cell task rests on."""
-    return f"{counted(task.n_donors, 'held-out donor')}, {counted(task.n_cells, 'cell')}"
+    """Say how many donors, samples and cells a figure of the cell task rests on."""
+    return rests_on(task.n_donors, task.n_samples, task.n_cells)
 
 
 def confusion(task: CellTask, found: CellFigures) -> Picture:
@@ -39,7 +43,7 @@ def confusion(task: CellTask, found: CellFigures) -> Picture:
     figure, (axes,) = style.blank(side + 0.6, side)
     for row, column in np.ndindex(n, n):
         _square(axes, row, column, float(shares[row, column]), label_it=n <= LABELLED_CLASSES_MAX)
-    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="predicted", ylabel="true (cells)", aspect="equal")
+    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="predicted", ylabel="true (its cells)", aspect="equal")
     axes.set_xticks(range(n), task.classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), [f"{name} ({int(t):,})" for name, t in zip(task.classes, total[:, 0], strict=True)])
     axes.tick_params(length=0)
@@ -50,7 +54,7 @@ def confusion(task: CellTask, found: CellFigures) -> Picture:
     return Picture(
         name="confusion_matrix",
         title=f"Confusion matrix, {found.model} model",
-        caption=f"Share of each true type's cells, by predicted type. {counts(task)}.",
+        caption=f"Per cent of each true type's cells, by predicted type; each row adds up to 100. {counts(task)}.",
         alt=f"Confusion matrix of {n} cell types. {worst if wrong[at] > 0 else 'No cell was given a wrong type.'}",
         figure=figure,
     )
@@ -70,7 +74,7 @@ def _square(axes: Axes, row: int, column: int, share: float, *, label_it: bool) 
 def by_class(task: CellTask) -> Picture:
     """Draw F1 of each class with its interval, by model."""
     n, models = len(task.classes), task.models
-    figure, (axes,) = style.blank(6.4, 1.3 + n * (0.22 + 0.13 * len(models)))
+    figure, (axes,) = style.blank(WIDTH, 1.2 + n * (0.18 + 0.1 * len(models)))
     for index, found in enumerate(models):
         offset = (index - (len(models) - 1) / 2) * 0.7 / max(len(models), 2)
         for row, class_figures in enumerate(found.per_class):
@@ -86,7 +90,7 @@ def by_class(task: CellTask) -> Picture:
     return Picture(
         name="f1_by_class",
         title="F1 by cell type",
-        caption=f"Cells of each type in brackets. {counts(task)}. A type that no held-out cell has is left out.",
+        caption=f"Cells of each type in brackets; a type that no held-out cell has is left out. {counts(task)}.",
         alt=f"F1 of {n} cell types by model; the lowest of the {models[0].model} model is {lowest.name}, "
         f"{lowest.f1.value:.2f}.",
         figure=figure,
@@ -96,7 +100,7 @@ def by_class(task: CellTask) -> Picture:
 def by_donor(task: CellTask) -> Picture:
     """Draw balanced accuracy of each donor, by model, donors grouped by site."""
     order = sorted(task.models[0].per_donor, key=lambda d: (d.site, d.donor))[:DONORS_MAX]
-    figure, (axes,) = style.blank(6.4, 1.3 + 0.24 * len(order))
+    figure, (axes,) = style.blank(WIDTH, 1.3 + 0.24 * len(order))
     for index, found in enumerate(task.models):
         of_donor = {(d.site, d.donor): d for d in found.per_donor}
         values = [of_donor[d.site, d.donor].figures["balanced_accuracy"].value or 0.0 for d in order]
@@ -125,7 +129,7 @@ def _donor_words(donors: Sequence[GroupFigures], model: str) -> str:
 def by_site(task: CellTask) -> Picture:
     """Draw balanced accuracy on each site's held-out donors, with intervals, by model."""
     sites = [s.site for s in task.models[0].per_site]
-    figure, (axes,) = style.blank(6.4, 1.2 + len(sites) * (0.2 + 0.14 * len(task.models)))
+    figure, (axes,) = style.blank(WIDTH, 1.2 + len(sites) * (0.2 + 0.11 * len(task.models)))
     for index, found in enumerate(task.models):
         offset = (index - (len(task.models) - 1) / 2) * 0.7 / max(len(task.models), 2)
         for row, group in enumerate(found.per_site):
@@ -149,27 +153,61 @@ def by_site(task: CellTask) -> Picture:
 
 
 def calibration(task: CellTask) -> Picture:
-    """Draw reliability, and accuracy against coverage as the threshold of confidence rises."""
-    figure, (left, right) = style.blank(7.2, 3.4, n_columns=2)
+    """Draw reliability before and after temperature, and accuracy against the share of cells that keep a name."""
+    figure, (left, right) = style.blank(7.2, 3.7, n_columns=2)
+    first = task.models[0]
     left.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    for index, found in enumerate(task.models):
-        reliability(left, found.reliability, index, found.model)
-        kept = [(share, accuracy) for _, share, accuracy in found.coverage if accuracy is not None]
-        right.plot(*zip(*kept, strict=True), color=style.model_colour(index), linewidth=1.6)
-        right.plot(*kept[0], linestyle="none", **marker(index))
-    left.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="mean confidence", ylabel="share right", title="Reliability")
-    right.set(xlabel="share of cells kept", ylabel="accuracy of those kept", title="Only when confident")
+    if first.uncalibrated is not None:
+        look: dict[str, Any] = {"linestyle": (0, (2, 2)), "zorder": 2}
+        reliability(left, first.uncalibrated, colour=style.model_colour(1), name="before temperature", **look)
+    reliability(left, first.reliability, colour=style.model_colour(0), name="after", zorder=3)
+    _kept(right, task)
+    left.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="mean confidence", ylabel="share right")
+    left.set_title(f"Reliability, {first.model}")
+    right.set(xlabel="share of cells that keep a name", ylabel="accuracy of those", title="When some stay unnamed")
     right.set(xlim=(-0.02, 1.02))
     for axes in (left, right):
         style.gridlines(axes)
     style.legend(left, loc="upper left")
-    error = task.models[0].figures["expected_calibration_error"].value
+    style.legend(right, loc="lower left", fontsize=8.5)
     return Picture(
         name="calibration",
         title="Calibration of cell types",
-        caption="Left: on the dashed line a confidence of 0.8 is right in 80 % of cells. Right: accuracy when cells "
-        f"below a confidence are left unnamed; the mark is all cells. {counts(task)}.",
-        alt=f"Reliability curve and accuracy against coverage; expected calibration error of the "
-        f"{task.models[0].model} model: {error:.3f}.",
+        caption="Left: on the dashed line a confidence of 0.8 is right in 80 % of cells; larger points hold more "
+        "cells. Right: accuracy when cells below a confidence are left unnamed, towards the left ever more"
+        + (
+            f", and of the {first.model} model when cells like no known type are called unknown, as predict does (the "
+            f"large mark: by its default). "
+            if first.unknown
+            else ". "
+        )
+        + f"{_errors(first)} {counts(task)}.",
+        alt=f"Reliability curve before and after temperature, and accuracy against coverage. {_errors(first)}",
         figure=figure,
     )
+
+
+def _kept(axes: Axes, task: CellTask) -> None:
+    for index, found in enumerate(task.models):
+        kept = [(share, accuracy) for _, share, accuracy in found.coverage if accuracy is not None]
+        look: dict[str, Any] = {"color": style.model_colour(index), "linewidth": 1.6, "zorder": 20 - index}
+        axes.plot(*zip(*kept, strict=True), label=f"{found.model}, by confidence", **look)
+        axes.plot(*kept[0], linestyle="none", **marker(index))
+    unknown = [(share, accuracy, rate) for rate, share, accuracy in task.models[0].unknown if accuracy is not None]
+    if unknown:
+        shares, accuracies, rates = zip(*unknown, strict=True)
+        look = {"color": style.INK, "linewidth": 1.4, "linestyle": (0, (2, 2)), "marker": "o", "markersize": 3}
+        axes.plot(shares, accuracies, label=f"{task.models[0].model}, by novelty", zorder=30, **look)
+        at = rates.index(UNKNOWN_RATE) if UNKNOWN_RATE in rates else 0
+        axes.plot(shares[at], accuracies[at], linestyle="none", marker="o", markersize=8, color=style.INK, zorder=31)
+
+
+def _errors(found: CellFigures) -> str:
+    """Say the calibration error before and after temperature, each with its interval."""
+    after, before = found.figures[ERROR], found.figures.get(BEFORE)
+    said = f"Expected calibration error {_with_interval(after)}"
+    return f"{said} (before temperature {_with_interval(before)})." if before is not None else f"{said}."
+
+
+def _with_interval(found: Estimate) -> str:
+    return f"{value(found)}, {interval(found)}" if interval(found) else value(found)

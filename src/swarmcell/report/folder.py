@@ -74,7 +74,7 @@ def _fill(evaluation: Evaluation, folder: Path) -> None:
         pictures = draw(evaluation)
         for picture in pictures.all:
             _store(folder / FIGURES / f"{picture.name}.png", style.png(picture))
-            _store(folder / FIGURES / f"{picture.name}.svg", style.svg(picture))
+            _store(folder / FIGURES / f"{picture.name}.svg", style.svg_alone(picture))
         _store(folder / REPORT, render(evaluation, pictures).encode())
     _store(folder / CARD, _json(model_card(evaluation)))
     _store(folder / RESULT, _json(evaluation.to_json()))

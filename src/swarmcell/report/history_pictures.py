@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from swarmcell.report import style
 from swarmcell.report.marks import marker
-from swarmcell.report.names import counted
+from swarmcell.report.portrait_pictures import counts
 from swarmcell.report.style import Picture
 from swarmcell.workflows.evaluation.portrait_values import RoundRow
 from swarmcell.workflows.evaluation.values import Evaluation
@@ -37,7 +37,7 @@ def learning_curve(evaluation: Evaluation) -> Picture | None:
         name="learning_curve",
         title="Learning curve",
         caption="Mean loss on validation donors held back within training, of the parameters that each round began "
-        f"with; none of the {counted(evaluation.cohort.n_donors, 'held-out donor')} is among them. "
+        f"with; none of the held-out is among them ({counts(evaluation)}). "
         "The local model's is of its own site's donors, the swarm's of all sites'.",
         alt="Validation loss by round. " + " ".join(_words(rows, stages, models)),
         figure=figure,

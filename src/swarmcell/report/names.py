@@ -15,8 +15,9 @@ LABELS = {
     "sensitivity_at_0.90_specificity": "Sensitivity at 90 % specificity",
     "brier": "Brier score",
 }
+ERROR = "expected_calibration_error"
 BEFORE = "expected_calibration_error_before_temperature"
-SMALLER_IS_BETTER = frozenset({"expected_calibration_error", BEFORE, "brier"})
+SMALLER_IS_BETTER = frozenset({ERROR, BEFORE, "brier"})
 BESIDE = frozenset(
     {BEFORE, "share_not_called_unknown", "accuracy_of_those_not_called_unknown"}
 )  # no model is judged by
@@ -39,6 +40,12 @@ def interval(found: Estimate, *, signed: bool = False) -> str:
     if found.low is None or found.high is None:
         return ""
     return f"{found.low:+z.2f} to {found.high:+z.2f}" if signed else f"{found.low:.2f} to {found.high:.2f}"
+
+
+def rests_on(n_donors: int, n_samples: int, n_cells: int, *, samples: str = "") -> str:
+    """Say what a figure rests on: `4 held-out donors, 4 samples (2 ill, 2 healthy), 240 cells`."""
+    said = counted(n_samples, "sample") + (f" ({samples})" if samples else "")
+    return f"{counted(n_donors, 'held-out donor')}, {said}, {counted(n_cells, 'cell')}"
 
 
 def counted(n: int, unit: str) -> str:

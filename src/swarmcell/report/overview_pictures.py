@@ -12,7 +12,7 @@ def overview(evaluation: Evaluation) -> Picture:
     """Draw the summary figures of all models with their intervals."""
     rows = [*_rows(evaluation.cell, "cells"), *_rows(evaluation.patient, "patients")]
     names = [facts.name for facts in evaluation.models]
-    figure, (axes,) = style.blank(6.6, 1.2 + len(rows) * (0.2 + 0.14 * len(names)))
+    figure, (axes,) = style.blank(6.2, 1.2 + len(rows) * (0.18 + 0.11 * len(names)))
     for y, (_, by_model) in enumerate(rows):
         for index, name in enumerate(names):
             offset = (index - (len(names) - 1) / 2) * 0.7 / max(len(names), 2)
@@ -27,10 +27,16 @@ def overview(evaluation: Evaluation) -> Picture:
     return Picture(
         name="overview",
         title="Models side by side",
-        caption=f"Larger is better. {'. '.join(_counts(evaluation))}.",
+        caption=f"{_who(evaluation)} Larger is better. {'. '.join(_counts(evaluation))}.",
         alt=" ".join(evaluation.summary),
         figure=figure,
     )
+
+
+def _who(evaluation: Evaluation) -> str:
+    """Say what each model was trained on, where its file says so."""
+    said = {facts.name: facts.card.get("sites", ()) for facts in evaluation.models}
+    return " ".join(f"{name}: trained on the cells of {', '.join(sites)}." for name, sites in said.items() if sites)
 
 
 def _counts(evaluation: Evaluation) -> list[str]:

@@ -5,7 +5,7 @@ escaping, figures excepted, whose text is escaped where they are drawn.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -15,19 +15,37 @@ from swarmcell.report import names, style
 from swarmcell.report.methods import REFERENCES, methods
 from swarmcell.report.pictures import Pictures
 from swarmcell.workflows.evaluation.model_card import model_card
-from swarmcell.workflows.evaluation.values import Difference, Evaluation
+from swarmcell.workflows.evaluation.values import (
+    CellFigures,
+    CellTask,
+    Difference,
+    Evaluation,
+    PatientFigures,
+    PatientTask,
+)
 
 HEADLINES = {"cell": ("macro_f1", "balanced_accuracy"), "patient": ("auroc", "balanced_accuracy")}
+TESTED = {"cell": "balanced_accuracy", "patient": "auroc"}  # the figure that was held to chance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """One large number of the summary."""
+    """One large number of the summary; `verdict` says whether chance can be told apart, where that was asked."""
 
     name: str
     value: str
     interval: str
     note: str
+    basis: str
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The model that was asked for beside another: one figure of each task, `None` where one model has no such task."""
+
+    other: str
+    figures: tuple[Difference | None, ...]
 
 
 def render(evaluation: Evaluation, pictures: Pictures) -> str:
@@ -40,12 +58,21 @@ def render(evaluation: Evaluation, pictures: Pictures) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        label=names.label, value=names.value, interval=names.interval, number=_number, drawn=_drawn, short=_short
+        in_short=_in_short,
+        label=names.label,
+        value=names.value,
+        interval=names.interval,
+        number=_number,
+        drawn=_drawn,
+        short=_short,
+        verdict=_verdict,
     )
     return environment.get_template("report.html.j2").render(
         e=evaluation,
         pictures=pictures,
         headlines=_headlines(evaluation),
+        findings=evaluation.summary[: sum(task is not None for task in (evaluation.cell, evaluation.patient))],
+        compared=_comparisons(evaluation),
         differences=_shown(evaluation),
         methods=methods(evaluation),
         references=REFERENCES,
@@ -56,21 +83,64 @@ def render(evaluation: Evaluation, pictures: Pictures) -> str:
 
 
 def _headlines(evaluation: Evaluation) -> list[Headline]:
-    found = []
-    for task, key, unit in ((evaluation.cell, "cell", "cell types"), (evaluation.patient, "patient", "patients")):
-        for figure in HEADLINES[key] if task else ():
-            estimate = task.models[0].figures[figure] if task else None
-            if estimate is not None:
-                span = names.interval(estimate)
-                found.append(
-                    Headline(
-                        name=f"{names.label(figure)}, {unit}",
-                        value=names.value(estimate),
-                        interval=f"95 % interval {span}" if span else "",
-                        note=estimate.note,
-                    )
-                )
+    found: list[Headline] = []
+    if evaluation.cell is not None:
+        cells = evaluation.cell
+        basis = f"{names.counted(cells.n_donors, 'donor')}, {names.counted(cells.n_cells, 'cell')}"
+        found += _numbers(cells.models[0], "cell", "cell types", basis)
+    if evaluation.patient is not None:
+        patients = evaluation.patient
+        basis = f"{names.counted(patients.n_donors, 'donor')}, {names.counted(patients.n_samples, 'sample')}"
+        found += _numbers(patients.models[0], "patient", "patients", basis)
     return found
+
+
+def _numbers(model: CellFigures | PatientFigures, task: str, unit: str, basis: str) -> Iterator[Headline]:
+    for figure in HEADLINES[task]:
+        estimate = model.figures[figure]
+        span = names.interval(estimate)
+        yield Headline(
+            name=f"{names.label(figure)}, {unit}",
+            value=names.value(estimate),
+            interval=f"95 % interval {span}" if span else "",
+            note="" if span else estimate.note,
+            basis=basis,
+            verdict=_verdict(model.verdict) if figure == TESTED[task] else "",
+        )
+
+
+def _verdict(said: str) -> str:
+    """Return the part of a verdict that needs no number: `better than chance`."""
+    return said.partition(":")[0].partition(" is ")[2] or said.partition(":")[0]
+
+
+def _comparisons(evaluation: Evaluation) -> tuple[list[str], list[Comparison]]:
+    """Return the names of the figures that models are compared by, and a row per other model."""
+    tasks = [(task, key) for task, key in ((evaluation.cell, "macro_f1"), (evaluation.patient, "auroc")) if task]
+    units = {"macro_f1": "cell types", "auroc": "patients"}
+    rows = []
+    for facts in evaluation.models[1:]:
+        found = tuple(_between(task, evaluation.models[0].name, facts.name, key) for task, key in tasks)
+        rows.append(Comparison(other=facts.name, figures=found))
+    return [f"{names.label(key)}, {units[key]}" for _, key in tasks], rows
+
+
+def _between(task: CellTask | PatientTask, first: str, second: str, figure: str) -> Difference | None:
+    found = (d for d in task.differences if (d.first, d.second, d.figure) == (first, second, figure))
+    return next(found, None)
+
+
+def _in_short(difference: Difference) -> str:
+    """Return what a difference says of the first model: `better`, `worse`, `no difference shown`, `equal`."""
+    for said, short in (
+        ("is better", "better"),
+        ("is worse", "worse"),
+        ("are equal", "equal"),
+        ("undefined", "undefined"),
+    ):
+        if said in difference.verdict.partition(":")[0]:
+            return short
+    return "no difference shown"
 
 
 def _shown(evaluation: Evaluation) -> Sequence[tuple[str, Difference]]:

@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 
 from swarmcell.report import style
 from swarmcell.report.marks import marker
-from swarmcell.report.names import counted
+from swarmcell.report.names import counted, rests_on
 from swarmcell.report.style import Picture
 from swarmcell.workflows.evaluation.portrait_values import CellMap, Composition, Drivers, Markers, TypeContribution
 from swarmcell.workflows.evaluation.values import Evaluation
 
+WIDTH = 5.7  # inches, of figures of one panel
 TYPES_MAX = 30  # rows of a figure; chosen, the tables hold all
 CLASSES_DRAWN = 12  # panels of drivers; chosen
 DRIVERS_DRAWN = 6
@@ -21,42 +22,37 @@ N_COLUMNS = 3
 def counts(evaluation: Evaluation) -> str:
     """Say how many donors, samples and cells the portrait rests on."""
     cohort = evaluation.cohort
-    parts = (
-        counted(cohort.n_donors, "held-out donor"),
-        counted(cohort.n_samples, "sample"),
-        counted(cohort.n_cells, "cell"),
-    )
-    return ", ".join(parts)
+    return rests_on(cohort.n_donors, cohort.n_samples, cohort.n_cells)
 
 
 def portrait_pictures(evaluation: Evaluation) -> list[Picture]:
     """Draw what the portrait holds."""
-    found, rests_on = evaluation.portrait, counts(evaluation)
+    found, basis = evaluation.portrait, counts(evaluation)
     if found is None:
         return []
     pictures = []
     if found.composition is not None:
-        pictures.append(composition(found.composition, rests_on))
+        pictures.append(composition(found.composition, basis))
     if found.markers is not None and found.markers.features:
-        pictures.append(markers(found.markers, rests_on))
+        pictures.append(markers(found.markers, basis))
     if found.cell_drivers:
-        pictures.append(drivers(found.cell_drivers, rests_on))
+        pictures.append(drivers(found.cell_drivers, basis))
     if found.patient_drivers is not None and found.patient_drivers.drivers:
-        pictures.append(patient_drivers(found.patient_drivers, rests_on))
+        pictures.append(patient_drivers(found.patient_drivers, basis))
     if found.contributions and found.patient_drivers is not None:
-        pictures.append(contributions(found.contributions, found.patient_drivers.name, rests_on))
+        pictures.append(contributions(found.contributions, found.patient_drivers.name, basis))
     if found.cell_map is not None and evaluation.cell is not None:
-        pictures.append(cell_map(found.cell_map, evaluation.cell.classes, evaluation.cohort.n_donors))
+        pictures.append(cell_map(found.cell_map, evaluation.cell.classes, basis))
     return pictures
 
 
-def composition(found: Composition, rests_on: str) -> Picture:
+def composition(found: Composition, basis: str) -> Picture:
     """Draw each sample's share of every predicted type, by condition."""
     types = found.types[:TYPES_MAX]
     conditions = list(dict.fromkeys(found.conditions))
     table = np.array(found.predicted, dtype=np.float64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure, (axes,) = style.blank(6.4, 1.3 + len(types) * (0.2 + 0.12 * len(conditions)))
+    figure, (axes,) = style.blank(WIDTH, 1.3 + len(types) * (0.2 + 0.12 * len(conditions)))
     for index, condition in enumerate(conditions):
         rows = [i for i, c in enumerate(found.conditions) if c == condition]
         offset = (index - (len(conditions) - 1) / 2) * 0.7 / max(len(conditions), 2)
@@ -72,7 +68,7 @@ def composition(found: Composition, rests_on: str) -> Picture:
     return Picture(
         name="composition",
         title="Composition of samples, as predicted",
-        caption=f"By true condition. {rests_on}.{shown}",
+        caption=f"By true condition. {basis}.{shown}",
         alt="Share of each predicted cell type in every sample. " + _commonest(found, shares, conditions),
         figure=figure,
     )
@@ -88,7 +84,7 @@ def _commonest(found: Composition, shares: np.ndarray[tuple[int, ...], np.dtype[
     return "; ".join(words) + "."
 
 
-def markers(found: Markers, rests_on: str) -> Picture:
+def markers(found: Markers, basis: str) -> Picture:
     """Draw chosen features by predicted type: size is the share of cells that have it, shade the mean."""
     called = [k for k, n in enumerate(found.n_cells) if n][:TYPES_MAX]
     mean = np.array(found.mean)[called]
@@ -109,7 +105,7 @@ def markers(found: Markers, rests_on: str) -> Picture:
         name="markers",
         title="Markers by predicted type",
         caption="Textbook markers where the panel has them, then the strongest drivers of each type. Larger: more of "
-        f"the cells are above 0. Darker: a higher mean, from the lowest to the highest type. {rests_on}.",
+        f"the cells are above 0. Darker: a higher mean, from the lowest to the highest type. {basis}.",
         alt=f"Dot plot of {n_features} features in {len(called)} predicted types; "
         + _peaks(found, called, shade.argmax(axis=0)),
         figure=figure,
@@ -121,11 +117,11 @@ def _peaks(found: Markers, called: list[int], top: np.ndarray[tuple[int, ...], n
     return ", ".join(peaks[:8]) + "."
 
 
-def drivers(found: tuple[Drivers, ...], rests_on: str) -> Picture:
+def drivers(found: tuple[Drivers, ...], basis: str) -> Picture:
     """Draw the strongest drivers of each type."""
     shown = found[:CLASSES_DRAWN]
     n_rows = -(-len(shown) // N_COLUMNS)
-    figure, panels = style.grid(7.4, 0.5 + 1.55 * n_rows, n_rows=n_rows, n_columns=N_COLUMNS)
+    figure, panels = style.grid(7.4, 0.5 + 1.7 * n_rows, n_rows=n_rows, n_columns=N_COLUMNS)
     for axes, one in zip(panels, shown, strict=False):
         _bars(axes, one, DRIVERS_DRAWN)
         axes.set_title(one.name)
@@ -137,7 +133,7 @@ def drivers(found: tuple[Drivers, ...], rests_on: str) -> Picture:
         name="drivers",
         title="What drives each cell type",
         caption="Change of a type's log-odds per standard deviation of a feature, against the mean of the other types. "
-        f"Model coefficients, which do not show causes; {rests_on} were given to the model.",
+        f"Model coefficients, which do not show causes; {basis} were given to the model.",
         alt=f"Strongest features of {len(shown)} cell types; of {first.name}: {strongest}.",
         figure=figure,
     )
@@ -154,9 +150,9 @@ def _bars(axes: Axes, found: Drivers, n_shown: int) -> None:
     style.gridlines(axes, axis="x")
 
 
-def patient_drivers(found: Drivers, rests_on: str) -> Picture:
+def patient_drivers(found: Drivers, basis: str) -> Picture:
     """Draw the sample features that speak most for the positive condition."""
-    figure, (axes,) = style.blank(6.0, 0.9 + 0.26 * len(found.drivers))
+    figure, (axes,) = style.blank(WIDTH, 0.9 + 0.26 * len(found.drivers))
     _bars(axes, found, len(found.drivers))
     axes.set_xlabel(f"log-odds of {found.name} per standard deviation")
     strongest = ", ".join(f"{d.feature} ({d.weight:+.2f})" for d in found.drivers[:3])
@@ -164,17 +160,17 @@ def patient_drivers(found: Drivers, rests_on: str) -> Picture:
         name="patient_drivers",
         title=f"What speaks for {found.name}",
         caption="Features of a sample: clr is the centred log-ratio of a cell type's share, mean, sd and q0.05 to "
-        f"q0.95 are of a marker over all cells. Coefficients, no causes. {rests_on}.",
+        f"q0.95 are of a marker over all cells. Coefficients, no causes. {basis}.",
         alt=f"Sample features that move the log-odds of {found.name} most: {strongest}.",
         figure=figure,
     )
 
 
-def contributions(found: tuple[TypeContribution, ...], positive: str, rests_on: str) -> Picture:
+def contributions(found: tuple[TypeContribution, ...], positive: str, basis: str) -> Picture:
     """Draw how far the cells of each type move the log-odds, by true condition."""
     types = list(dict.fromkeys(one.cell_type for one in found))[:TYPES_MAX]
     conditions = list(dict.fromkeys(one.condition for one in found))
-    figure, (axes,) = style.blank(6.4, 1.3 + len(types) * (0.16 + 0.14 * len(conditions)))
+    figure, (axes,) = style.blank(WIDTH, 1.3 + len(types) * (0.16 + 0.14 * len(conditions)))
     place = {name: y for y, name in enumerate(types)}
     for one in (one for one in found if one.cell_type in place):
         index = conditions.index(one.condition)
@@ -193,14 +189,14 @@ def contributions(found: tuple[TypeContribution, ...], positive: str, rests_on: 
         name="contributions",
         title="Which cells the answer comes from",
         caption="Log-odds beyond those of the average training sample, shared out among a sample's cells by their "
-        f"influence, summed by predicted type, averaged over samples of a true condition. {rests_on}.",
+        f"influence, summed by predicted type, averaged over samples of a true condition. {basis}.",
         alt=f"Contribution of each predicted cell type to the log-odds of {positive}; the largest: {top.cell_type} in "
         f"{top.condition} samples, {top.contribution:+.2f}.",
         figure=figure,
     )
 
 
-def cell_map(found: CellMap, classes: tuple[str, ...], n_donors: int) -> Picture:
+def cell_map(found: CellMap, classes: tuple[str, ...], basis: str) -> Picture:
     """Draw a UMAP of held-out cells, by true type and by predicted type."""
     figure, panels = style.blank(7.4, 4.2, n_columns=2)
     place = np.array([found.x, found.y])
@@ -218,8 +214,8 @@ def cell_map(found: CellMap, classes: tuple[str, ...], n_donors: int) -> Picture
     return Picture(
         name="map",
         title="Map of held-out cells",
-        caption=f"UMAP of {counted(len(found.x), 'cell')} drawn at random from {counted(n_donors, 'held-out donor')}; "
-        "distances between groups mean little.",
+        caption=f"UMAP of {counted(len(found.x), 'cell')} drawn at random from {basis}; distances between groups mean "
+        "little.",
         alt=f"Two scatter plots of the same {len(found.x)} cells, by true and by predicted type; "
         f"{same:.0%} of them have the same colour in both.",
         figure=figure,

@@ -4,7 +4,9 @@ from typing import Any
 
 from swarmcell.report import style
 from swarmcell.report.names import counted
+from swarmcell.report.portrait_pictures import counts
 from swarmcell.report.style import Picture
+from swarmcell.workflows.evaluation.ledger_facts import LedgerFacts
 from swarmcell.workflows.evaluation.swarm_figures import BlockRow, SwarmFigures
 from swarmcell.workflows.evaluation.values import Evaluation
 
@@ -14,7 +16,7 @@ STAGES = {"features": "model-3", "cell": "model-1", "patient": "model-2"}
 
 def timeline(evaluation: Evaluation) -> Picture | None:
     """Draw members by blocks; `None` where no ledger was read."""
-    swarm = evaluation.swarm
+    swarm = evaluation.swarm or evaluation.ledger
     if swarm is None or not swarm.timeline:
         return None
     rows = swarm.timeline[-BLOCKS_DRAWN:]
@@ -42,7 +44,7 @@ def timeline(evaluation: Evaluation) -> Picture | None:
         caption="A mark: the member's contribution is merged in this block. "
         f"{counted(len(rows), 'block')} to height {swarm.head_height}"
         + (f" of {swarm.head_height + 1}" if len(rows) <= swarm.head_height else "")
-        + f", from this site's ledger; none of the {counted(evaluation.cohort.n_donors, 'held-out donor')} is in them.",
+        + f", from this site's ledger; none of the held-out is in them ({counts(evaluation)}).",
         alt=f"Contributions of {counted(len(sites), 'member')} over {counted(len(rows), 'block')}: "
         + _words(swarm, rows, sites),
         figure=figure,
@@ -53,7 +55,7 @@ def _size(n_blocks: int) -> float:
     return 5.0 if n_blocks <= 60 else 3.0 if n_blocks <= 150 else 1.6
 
 
-def _words(swarm: SwarmFigures, rows: tuple[BlockRow, ...], sites: list[str]) -> str:
+def _words(swarm: SwarmFigures | LedgerFacts, rows: tuple[BlockRow, ...], sites: list[str]) -> str:
     merged = {site: sum(site in row.included for row in rows) for site in sites}
     n_left_out = sum(len(row.left_out) for row in rows)
     words = ", ".join(f"{site} in {n}" for site, n in merged.items())

@@ -21,7 +21,7 @@ from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
 from swarmcell.model import released
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.released import TrainedModel
-from swarmcell.workflows.evaluation import sentences
+from swarmcell.workflows.evaluation import ledger_facts, sentences
 from swarmcell.workflows.evaluation.cell_figures import cell_task
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, gather
 from swarmcell.workflows.evaluation.covariates import covariates
@@ -123,7 +123,10 @@ def evaluate(
             *known,
             *(sentences.uneven(one) for one in beside if one.is_uneven),
         )
-        return replace(found, portrait=portrait, covariates=beside, history=history(model), caveats=caveats)
+        ledger = ledger_facts.beside(model, models[0].model.digest)
+        return replace(
+            found, portrait=portrait, covariates=beside, history=history(model), ledger=ledger, caveats=caveats
+        )
 
 
 def _evaluated(

@@ -17,16 +17,15 @@ from swarmcell.model.study import Study
 from swarmcell.node import identity as identities
 from swarmcell.node import ledger as ledgers
 from swarmcell.node.postscript import Postscript
-from swarmcell.swarm.body import body_digest, decode_body
-from swarmcell.swarm.entries import decode_entry
-from swarmcell.swarm.payloads import Evaluation, Statistics, Update
+from swarmcell.swarm.payloads import Evaluation
 from swarmcell.swarm.state import State
 from swarmcell.workflows.evaluate import check_fit, run_facts
 from swarmcell.workflows.evaluation import site_counts, swarm_figures
 from swarmcell.workflows.evaluation.cohort import Cohort, gather
+from swarmcell.workflows.evaluation.ledger_facts import LedgerFacts, facts
 from swarmcell.workflows.evaluation.scores import score_cells, score_samples
 from swarmcell.workflows.evaluation.site_counts import Counts
-from swarmcell.workflows.evaluation.swarm_figures import BlockRow, SwarmFigures, Trained
+from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
 from swarmcell.workflows.evaluation.trained_on import refuse_trained_on
 from swarmcell.workflows.join import LEDGER, Seat
 from swarmcell.workflows.stream import PreparedFile
@@ -93,9 +92,9 @@ def across_the_swarm(
 
     with identities.hold(seat.identity, genesis.digest), ledgers.opened(book) as ledger:
         state = asyncio.run(_read(seat, ledger, choose, wait_s, digest))
-        rows, last = _timeline(ledger)
+        kept = facts(ledger)
     published = published_for(state, digest)
-    return _figures(state, digest, published, study, rows, last)
+    return _figures(state, digest, published, study, kept)
 
 
 async def _read(
@@ -116,14 +115,14 @@ def count(model: TrainedModel, path: Path, files: Sequence[Path], study: Study) 
         inputs = [opened.enter_context(PreparedFile(file)) for file in files]
         for file in inputs:
             check_fit(model, path, file)
-        facts = run_facts(path)
+        run = run_facts(path)
         cohort = gather(
             inputs,
             cell_types=study.cell_types,
             conditions=study.conditions,
-            trained_on=frozenset(facts.get("train_donors", ())),
+            trained_on=frozenset(run.get("train_donors", ())),
         )
-        _refuse_others(cohort, facts.get("train_donors", ()))
+        _refuse_others(cohort, run.get("train_donors", ()))
         refuse_trained_on(files, [path])
         counts: dict[str, tuple[int, ...]] = {}
         reasons: tuple[str, ...] = ()
@@ -185,8 +184,7 @@ def _figures(
     digest: bytes,
     published: Mapping[str, Counts],
     study: Study,
-    rows: tuple[BlockRow, ...],
-    trained: tuple[Trained, ...],
+    kept: LedgerFacts,
 ) -> SwarmFigures:
     parts = swarm_figures.parts(published, study)
     cell, patient = swarm_figures.figures(published, study)
@@ -205,41 +203,6 @@ def _figures(
         n_cells=sum(part.n_cells for part in parts),
         samples={c: sum(part.samples.get(c, 0) for part in parts) for c in study.conditions},
         confusion=swarm_figures.confusion(published, study),
-        timeline=rows,
-        trained=trained,
+        timeline=kept.timeline,
+        trained=kept.trained,
     )
-
-
-def _timeline(ledger: ledgers.Ledger) -> tuple[tuple[BlockRow, ...], tuple[Trained, ...]]:
-    """Return the blocks that this ledger can show, and what members' updates say they trained on."""
-    contents = ledger.bodies()
-    bodies = [decode_body(content) for content in contents]
-    names = {s.member.signing_key: s.member.name for body in bodies for s in body.roster}
-    rows = [
-        BlockRow(
-            height=body.height,
-            kind=body.kind,
-            stage=str(body.about.get("stage", "")),
-            round=body.round,
-            members=tuple(standing.member.name for standing in body.roster),
-            included=tuple(sorted(names.get(author, author.hex()[:8]) for author, _ in body.included)),
-            left_out={names.get(author, author.hex()[:8]): why for author, _, why in body.left_out},
-            digest=body_digest(content).hex(),
-        )
-        for body, content in zip(bodies, contents, strict=True)
-    ]
-    return tuple(rows), _trained(ledger, names)
-
-
-def _trained(ledger: ledgers.Ledger, names: Mapping[bytes, str]) -> tuple[Trained, ...]:
-    last: dict[str, tuple[int, int]] = {}
-    updates: dict[str, int] = {}
-    for _, raw in ledger.entries():
-        entry = decode_entry(raw)
-        said = entry.payload
-        if isinstance(said, Update | Statistics) and entry.author in names:
-            name = names[entry.author]
-            donors, cells = last.get(name, (0, 0))
-            last[name] = max(donors, said.n_donors), max(cells, said.n_cells)
-            updates[name] = updates.get(name, 0) + 1
-    return tuple(Trained(site=n, n_donors=last[n][0], n_cells=last[n][1], updates=updates[n]) for n in sorted(last))

@@ -16,7 +16,7 @@ from swarmcell.metrics.arrays import FloatArray, IntArray, ratio
 from swarmcell.metrics.estimate import Estimate, undefined
 from swarmcell.metrics.permutation import ChanceTest, cells_test
 from swarmcell.metrics.resampling import Resamples
-from swarmcell.workflows.evaluation.cohort import Cohort
+from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
 from swarmcell.workflows.evaluation.scores import THRESHOLDS, UNKNOWN_RATE, UNKNOWN_RATES, CellScores
 from swarmcell.workflows.evaluation.values import (
     CellFigures,
@@ -61,6 +61,7 @@ def cell_task(cohort: Cohort, scores: Mapping[str, CellScores], settings: Settin
     return CellTask(
         classes=cohort.cell_types,
         n_cells=int(support.sum()),
+        n_samples=sum(len(np.unique(part.sample[part.cell_type != UNLABELLED])) for part in cohort.parts),
         n_donors=len(labelled),
         majority_accuracy=float(support.max() / support.sum()),
         chance_balanced_accuracy=1 / int((support > 0).sum()),

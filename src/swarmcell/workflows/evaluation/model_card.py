@@ -29,6 +29,7 @@ LIMITS = (
 def model_card(evaluation: Evaluation) -> dict[str, Any]:
     """Return the card of the model that was evaluated."""
     first, swarm = evaluation.models[0], evaluation.swarm
+    ledger = swarm or evaluation.ledger
     card = dict(first.card)
     made: dict[str, Any] = {
         "model": first.name,
@@ -39,8 +40,8 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
             "universe": first.universe_sha256,
             "panel": first.panel_sha256,
             "swarm": card.get("swarm", ""),
-            "ledger_head": "" if swarm is None else swarm.head,
-            "ledger_height": None if swarm is None else swarm.head_height,
+            "ledger_head": "" if ledger is None else ledger.head,
+            "ledger_height": None if ledger is None else ledger.head_height,
         },
         "training": {
             "kind": card.get("trained", "unknown"),
@@ -49,7 +50,7 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
             "stages": plain(card.get("stages", {})),
             "cells_by_type": dict(first.cells_by_type),
             "samples_by_condition": dict(first.samples_by_condition),
-            "by_site": [] if swarm is None else plain(swarm.trained),
+            "by_site": [] if ledger is None else plain(ledger.trained),
             "n_features": first.n_features,
             "calibration": plain(first.calibration),
         },

@@ -82,6 +82,7 @@ def patient_task(cohort: Cohort, scores: Mapping[str, FloatArray], settings: Set
     return PatientTask(
         conditions=conditions,
         positive=conditions[positive],
+        n_cells=sum(cohort.samples[i].n_cells for i in design.rows),
         n_samples=len(design.rows),
         n_donors=design.resamples.n_donors,
         samples_per_condition=dict(zip(conditions, samples.tolist(), strict=True)),

@@ -13,6 +13,7 @@ import numpy as np
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest
 from swarmcell.model.baselines import SiteOnly
+from swarmcell.workflows.evaluation.ledger_facts import LedgerFacts
 from swarmcell.workflows.evaluation.portrait_values import Covariate, Portrait, Refit, RoundRow
 from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
 
@@ -142,6 +143,7 @@ class CellTask:
 
     classes: tuple[str, ...]
     n_cells: int
+    n_samples: int
     n_donors: int
     majority_accuracy: float
     chance_balanced_accuracy: float
@@ -194,6 +196,7 @@ class PatientTask:
 
     conditions: tuple[str, ...]
     positive: str
+    n_cells: int
     n_samples: int
     n_donors: int
     samples_per_condition: Mapping[str, int]
@@ -242,6 +245,7 @@ class Evaluation:
     baselines: tuple[Baseline, ...] = ()
     site_only: SiteOnly | None = None
     swarm: SwarmFigures | None = None
+    ledger: LedgerFacts | None = None  # of the run that made the model; `swarm` has its own after --join
     refit: Refit | None = None
 
     def to_json(self) -> dict[str, Any]:
