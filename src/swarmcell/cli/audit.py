@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, console, next_command, print_json, say
-from swarmcell.cli.evaluate import observer, progress_bar
+from swarmcell.cli.evaluate import Against, named_models, observer, progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="Measure what a model gives away.")
 
@@ -28,7 +28,17 @@ def privacy(  # noqa: PLR0917 (options are arguments)
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=0, max=100_000, help="Resamples of donors for intervals.")
     ] = 1000,
+    against: Against = None,
+    protect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protect",
+            metavar="KEY=VALUE",
+            help="Train here without and with this protection, and attack both: l2=1. May be repeated.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the result here (.json).")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Also write it as one HTML page (.html).")] = None,
     seed: Seed = 0,
     json: Json = False,
     force: Force = False,
@@ -40,18 +50,22 @@ def privacy(  # noqa: PLR0917 (options are arguments)
     Two attacks on this site's own cells: the loss of each cell (Yeom et al. 2018), and shadow models that this site
     trains on random halves of its donors (Carlini et al. 2022). An AUROC of 0.5 is guessing.
 
-    Example: `swarmcell audit privacy runs/site-a/merged.safetensors site-a.h5ad`
+    `--against own=runs/site-a/local.safetensors` puts the model of this site alone beside the merged one: what its own
+    updates come to without secure aggregation, beside what is seen with it. `--protect` measures what a rule would do.
+
+    Example: `swarmcell audit privacy runs/site-a/merged.safetensors site-a.h5ad --protect l2=1 --report audit.html`
     """
     from swarmcell.errors import UsageError
     from swarmcell.files import refuse_existing, write_whole
-    from swarmcell.report import audit_table
-    from swarmcell.workflows.audit_privacy import audit_privacy
+    from swarmcell.report import audit_page, audit_table
+    from swarmcell.workflows.audit_privacy import audit_privacy, protection
 
     if shadows == 1:
         msg = "--shadows 1: a cell needs models with it and without it. Give 2 or more, or 0 for none."
         raise UsageError(msg)
-    if out is not None:
-        refuse_existing(out, force=force)
+    protections = [protection(text) for text in protect or []]
+    for target in filter(None, (out, report)):
+        refuse_existing(target, force=force)
     with progress_bar() as progress:
         found = audit_privacy(
             model,
@@ -59,6 +73,8 @@ def privacy(  # noqa: PLR0917 (options are arguments)
             n_shadows=shadows,
             n_resamples=bootstrap,
             seed=seed,
+            against=named_models(against or []),
+            protections=protections,
             observer=observer(progress, "models"),
         )
     if json:
@@ -67,4 +83,7 @@ def privacy(  # noqa: PLR0917 (options are arguments)
     if out is not None:
         write_whole(out, audit_table.as_json(found), force=force)
         say(f"written: {out}")
+    if report is not None:
+        write_whole(report, audit_page.render(found), force=force)
+        say(f"report: {report}")
     next_command(f"swarmcell evaluate {model} {' '.join(map(str, files))}")

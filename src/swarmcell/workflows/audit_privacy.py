@@ -1,45 +1,44 @@
 """`audit privacy`: whether the cells that a model was trained on can be told from cells that it never saw.
 
 Rules: the attacker has the model, and a cell with its label; members are this site's training donors, the others its
-held-out donors. Shadow models are trained here, by the study's own rules, on random halves of all these donors.
+held-out donors. Shadow models are trained here, by the rules of the model that is attacked, on random halves of all
+these donors. What a protection does is measured, not promised: the same attacks on models that are trained here on this
+site's training donors alone, without it and with it.
 
 References
 ----------
 Yeom et al. 2018, CSF, arXiv:1709.01604 (loss threshold); Carlini et al. 2022, arXiv:2112.03570 (LiRA).
 """
 
-import threading
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from anndata import AnnData
 
-from swarmcell.cells import schema
-from swarmcell.cells.batches import encode
-from swarmcell.cells.schema import CELL_TYPE, DONOR, SITE, SPLIT
-from swarmcell.cells.split import HELD_OUT, TRAIN
-from swarmcell.cells.stored import NO_COUNTS
-from swarmcell.errors import CellsError, ModelError
+from swarmcell.errors import ModelError, UsageError
 from swarmcell.metrics.membership import FALSE_SHARE, Separation, separation
 from swarmcell.model import released
-from swarmcell.model.learning import Learner
-from swarmcell.model.panel_cells import on_panel
 from swarmcell.model.released import TrainedModel
-from swarmcell.model.state import from_bytes
-from swarmcell.model.study import Floors, Study
-from swarmcell.model.training_cells import gather
-from swarmcell.workflows.evaluate import check_fit, silent
-from swarmcell.workflows.stream import BLOCK_ROWS, PreparedFile
+from swarmcell.model.study import Study
+from swarmcell.workflows.evaluate import silent
+from swarmcell.workflows.floor_words import terms
+from swarmcell.workflows.membership_attack import (
+    Cells,
+    Effort,
+    Floats,
+    Observer,
+    alone_study,
+    by_shadows,
+    learnt,
+    read,
+    scored,
+    scores_of,
+)
 
-Observer = Callable[[str, dict[str, Any]], None]
-Floats = npt.NDArray[np.float64]
 LOSS, SHADOWS = "loss threshold", "shadow models"
-SD_MIN = 1e-3  # of shadow scores, so that a likelihood stays finite; chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,34 +63,93 @@ class Attack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyAudit:
-    """What the attacks on one model achieved, each on the same cells."""
+class Audited:
+    """What the attacks on one model achieved.
 
-    model_digest: str
-    study: str
-    n_train_donors: int
-    n_held_out_donors: int
+    Attributes
+    ----------
+    name, meaning
+        What it is called, and what it is, in words.
+    digest
+        Of the model.
+    attacks
+        Each on the same cells.
+    right_trained, right_held_out
+        Share of trained and of held-out cells whose type it tells: what a protection costs.
+    """
+
+    name: str
+    meaning: str
+    digest: str
     attacks: tuple[Attack, ...]
+    right_trained: float
+    right_held_out: float
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
-        return {
-            "model_digest": self.model_digest,
-            "study": self.study,
-            "n_train_donors": self.n_train_donors,
-            "n_held_out_donors": self.n_held_out_donors,
-            "attacks": [attack.to_json() for attack in self.attacks],
-        }
+        rest = {key: getattr(self, key) for key in ("name", "meaning", "digest", "right_trained", "right_held_out")}
+        return {**rest, "attacks": [attack.to_json() for attack in self.attacks]}
 
 
-@dataclass(frozen=True)
-class _Cells:
-    """Scores of labelled cells: the log-odds of the true label, which side each is on, and whose of `who` it is."""
+@dataclass(frozen=True, kw_only=True)
+class PrivacyAudit:
+    """What the attacks achieved: on the model that was asked about, first, and on those beside it.
 
-    log_odds: Floats
-    is_member: npt.NDArray[np.bool_]
-    donor: npt.NDArray[np.int64]
-    who: npt.NDArray[np.str_]
+    Attributes
+    ----------
+    terms
+        The floors under which the study's sites published, and whether they are lowered.
+    """
+
+    study: str
+    terms: str
+    n_train_donors: int
+    n_held_out_donors: int
+    models: tuple[Audited, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        rest = {key: getattr(self, key) for key in ("study", "terms", "n_train_donors", "n_held_out_donors")}
+        return {**rest, "models": [model.to_json() for model in self.models]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protection:
+    """A change of the study's rules that is to protect, as `KEY=VALUE`: `l2=1`."""
+
+    key: str
+    value: float
+
+    @property
+    def name(self) -> str:
+        """As it was given."""
+        return f"{self.key}={self.value:g}"
+
+    def applied(self, study: Study) -> Study:
+        """Return the study with this protection."""
+        return replace(study, cell=replace(study.cell, l2=self.value))
+
+
+def protection(text: str) -> Protection:
+    """Read a protection from the command line.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    key, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if key not in PROTECTIONS or not 0 < number < math.inf:
+        msg = f"--protect {text}: expected {' or '.join(f'{key}=NUMBER' for key in PROTECTIONS)}, such as l2=1."
+        raise UsageError(msg)
+    return Protection(key=key, value=number)
+
+
+PROTECTIONS = ("l2",)
 
 
 def audit_privacy(
@@ -101,6 +159,8 @@ def audit_privacy(
     n_shadows: int,
     n_resamples: int,
     seed: int,
+    against: Mapping[str, Path] | None = None,
+    protections: Sequence[Protection] = (),
     observer: Observer = silent,
 ) -> PrivacyAudit:
     """Attack a model with this site's own cells.
@@ -115,38 +175,97 @@ def audit_privacy(
         Models to train on random halves of the donors; 0 leaves that attack out.
     n_resamples
         Resamples of donors for the intervals.
+    against
+        Name -> model file to attack in the same way.
+    protections
+        For each a model is trained here on this site's training donors, and one more without any.
     observer
         Called with `("total", {"n": n})` and `("progress", {"n": n})`: models to run, models done.
 
     Raises
     ------
     ModelError
-        If the model has no cell task, is corrupt, or does not fit the cells.
+        If a model has no cell task, is corrupt, or does not fit the cells.
     CellsError
         If either side has no donor with labelled cells.
     """
-    target = released.load(model)
-    if not target.has_cell_task:
-        msg = f"{model}: has no cell task, and the attacks ask about single cells. Audit a model of cell types."
-        raise ModelError(msg)
-    observer("total", {"n": 1 + n_shadows})
-    cells = _scored(target, model, prepared)
-    observer("progress", {"n": 1})
-    rng = np.random.default_rng(seed)
-    scores = {LOSS: cells.log_odds}
-    if n_shadows:
-        scores[SHADOWS] = _by_shadows(target, prepared, cells, n_shadows, rng, observer)
-    attacks = [_attack(name, score, cells, n_resamples, rng) for name, score in scores.items()]
+    given = {"this model": model, **(against or {})}
+    targets = {name: _opened(path) for name, path in given.items()}
+    n_trained = len(protections) + bool(protections)
+    observer("total", {"n": len(targets) * (1 + n_shadows) + n_trained * (2 + n_shadows)})
+    effort = Effort(n_shadows, n_resamples, np.random.default_rng(seed), observer)
+    found, cells = [], None
+    for name, target in targets.items():
+        score, cells = scored(target, given[name], prepared)
+        found.append(_audited(name, _meaning(target), target, score, cells, prepared, effort))
+    assert cells is not None  # noqa: S101 (there is at least the model that was asked about)
+    first = targets["this model"]
+    found += _protected(first.study, prepared, protections, cells, effort) if protections else []
     return PrivacyAudit(
-        model_digest=target.digest,
-        study=target.study.name,
+        study=first.study.name,
+        terms=terms(first.study) if first.card.get("trained") == "swarm" else "",
         n_train_donors=len(np.unique(cells.donor[cells.is_member])),
         n_held_out_donors=len(np.unique(cells.donor[~cells.is_member])),
-        attacks=tuple(attacks),
+        models=tuple(found),
     )
 
 
-def _attack(name: str, score: Floats, cells: _Cells, n_resamples: int, rng: np.random.Generator) -> Attack:
+def _opened(path: Path) -> TrainedModel:
+    target = released.load(path)
+    if not target.has_cell_task:
+        msg = f"{path}: has no cell task, and the attacks ask about single cells. Audit a model of cell types."
+        raise ModelError(msg)
+    return target
+
+
+def _meaning(target: TrainedModel) -> str:
+    trained, sites = target.card.get("trained", ""), len(target.card.get("sites", ()))
+    if trained == "swarm":
+        return f"merged over {sites} sites: what members and readers of the model see"
+    return "trained by one site alone: what its own updates come to" if trained == "local" else "as it was given"
+
+
+def _audited(
+    name: str,
+    meaning: str,
+    target: TrainedModel,
+    score: Floats,
+    cells: Cells,
+    prepared: Sequence[Path],
+    effort: Effort,
+) -> Audited:
+    effort.observer("progress", {"n": 1})
+    scores = {LOSS: score}
+    if effort.n_shadows:
+        scores[SHADOWS] = by_shadows(target.study, prepared, score, cells, effort)
+    right = score > 0
+    return Audited(
+        name=name,
+        meaning=meaning,
+        digest=target.digest,
+        attacks=tuple(_attack(what, values, cells, effort.n_resamples, effort.rng) for what, values in scores.items()),
+        right_trained=float(right[cells.is_member].mean()),
+        right_held_out=float(right[~cells.is_member].mean()),
+    )
+
+
+def _protected(
+    study: Study, prepared: Sequence[Path], protections: Sequence[Protection], cells: Cells, effort: Effort
+) -> list[Audited]:
+    """Train this site's training donors alone by the study's rules, without and with each protection; attack each."""
+    alone = alone_study(study)
+    plans = [("unprotected", alone), *((one.name, one.applied(alone)) for one in protections)]
+    found = []
+    for name, rules in plans:
+        sources = read(prepared)
+        made = learnt(rules, sources)
+        effort.observer("progress", {"n": 1})
+        meaning = f"trained here on this site's training donors alone, {name}"
+        found.append(_audited(name, meaning, made, scores_of(made, sources), cells, prepared, effort))
+    return found
+
+
+def _attack(name: str, score: Floats, cells: Cells, n_resamples: int, rng: np.random.Generator) -> Attack:
     found = separation(score, cells.is_member, cells.donor, n_resamples=n_resamples, rng=rng)
     return Attack(name=name, found=found, verdict=_verdict(found))
 
@@ -158,124 +277,3 @@ def _verdict(found: Separation) -> str:
     if auroc.low > 0.5 or (found.caught.low or 0.0) > FALSE_SHARE:
         return "trained cells can be told from others better than by guessing"
     return "trained cells cannot be told from others better than by guessing"
-
-
-def _scored(target: TrainedModel, model: Path, prepared: Sequence[Path]) -> _Cells:
-    parts: list[tuple[Floats, pd.DataFrame]] = []
-    for path in prepared:
-        with PreparedFile(path) as file:
-            check_fit(target, model, file)
-            blocks = file.blocks(_labelled(file.obs, target))
-            parts += [(_log_odds(target, block.cells), file.obs.iloc[block.rows]) for block in blocks]
-    obs: pd.DataFrame = pd.concat([frame for _, frame in parts]) if parts else pd.DataFrame()
-    sides = {str(side) for side in obs[SPLIT]} if parts else set()
-    if not {TRAIN, HELD_OUT} <= sides:
-        msg = (
-            f"{', '.join(path.name for path in prepared)}: labelled cells are {'/'.join(sorted(sides)) or 'missing'}; "
-            "the audit needs donors that were trained on and donors that were held out."
-        )
-        raise CellsError(msg)
-    who, donor = np.unique(_who(obs), return_inverse=True)
-    member = np.asarray(obs[SPLIT].astype(str) == TRAIN, dtype=np.bool_)
-    return _Cells(np.concatenate([score for score, _ in parts]), member, donor.astype(np.int64), who)
-
-
-def _who(obs: Any) -> npt.NDArray[np.str_]:  # noqa: ANN401 (a frame)
-    return np.asarray(obs[SITE].astype(str) + "\x1f" + obs[DONOR].astype(str), dtype=np.str_)
-
-
-def _labelled(obs: Any, target: TrainedModel) -> npt.NDArray[np.int64]:  # noqa: ANN401 (a frame)
-    if CELL_TYPE not in obs:
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.asarray(obs[CELL_TYPE].astype(object).isin(target.cell_types))).astype(np.int64)
-
-
-def _log_odds(model: TrainedModel, cells: AnnData) -> Floats:
-    """Return the log-odds of each cell's true label, shape `(n_obs,)`: one to one with its loss."""
-    logits = np.asarray(model.cell_logits(on_panel(cells, model.panel_ids)), dtype=np.float64)
-    codes, _ = encode([str(label) for label in cells.obs[CELL_TYPE]], model.cell_types)
-    rows = np.arange(len(codes))
-    true = logits[rows, codes]
-    logits[rows, codes] = -np.inf
-    highest = logits.max(axis=1)
-    rest: Floats = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    return true - rest
-
-
-def _by_shadows(
-    target: TrainedModel,
-    prepared: Sequence[Path],
-    cells: _Cells,
-    n_shadows: int,
-    rng: np.random.Generator,
-    observer: Observer,
-) -> Floats:
-    """Return the evidence of shadow models, each trained on a random half of all donors, for each cell."""
-    sources = [(path.name, schema.read_prepared(path)) for path in prepared]
-    study = replace(target.study, stages=("features", "cell"), conditions=(), floors=Floors(donors=1, cells=1))
-    n_donors = int(cells.donor.max()) + 1
-    half = np.arange(n_shadows) < n_shadows // 2
-    chosen = np.stack([rng.permutation(half) for _ in range(n_donors)], axis=1)
-    scores = np.empty((n_shadows, len(cells.donor)))
-    for shadow, donors in enumerate(chosen):
-        _assign(sources, cells.who[donors])
-        scores[shadow] = _scores_of(_learnt(study, sources), sources)
-        observer("progress", {"n": 1})
-    return likelihood_ratio(cells.log_odds, scores, chosen[:, cells.donor])
-
-
-def _assign(sources: Sequence[tuple[str, AnnData]], trained: npt.NDArray[np.str_]) -> None:
-    for _, adata in sources:
-        inside = np.isin(_who(adata.obs), trained)
-        adata.obs[SPLIT] = pd.Categorical(np.where(inside, TRAIN, HELD_OUT), categories=[HELD_OUT, TRAIN])
-
-
-def _learnt(study: Study, sources: Sequence[tuple[str, AnnData]]) -> TrainedModel:
-    counts = _raw_counts(sources) if study.features.needs_counts else ()
-    gathered = gather(sources, cell_types=study.cell_types, conditions=(), seed=study.seed, counts=counts)
-    study = replace(study, start_sha256="")  # a shadow of a fine-tuned model starts from nothing: it may know no donor
-    learner, stop = Learner(study, gathered, threads=1), threading.Event()
-    raw = learner.start()
-    while not (state := from_bytes(raw)).finished:
-        made = learner.contribute(raw, stop)
-        raw = learner.merge(raw, [made] if made is not None else []).state
-    if state.failure:
-        msg = f"a shadow model cannot be trained: {state.failure} Give more donors, or --shadows 0."
-        raise CellsError(msg)
-    return released.assemble(state, study, gathered.feature_ids, {})
-
-
-def _raw_counts(sources: Sequence[tuple[str, AnnData]]) -> list[Any]:
-    for name, adata in sources:
-        if schema.COUNTS not in adata.layers:
-            msg = f"{name}: {NO_COUNTS}"
-            raise CellsError(msg)
-    return [adata.layers[schema.COUNTS] for _, adata in sources]
-
-
-def _scores_of(model: TrainedModel, sources: Sequence[tuple[str, AnnData]]) -> Floats:
-    blocks = []
-    for _, adata in sources:
-        rows = _labelled(adata.obs, model)
-        blocks += [_log_odds(model, adata[part]) for part in np.array_split(rows, len(rows) // BLOCK_ROWS + 1)]
-    return np.concatenate(blocks)
-
-
-def likelihood_ratio(score: Floats, shadows: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
-    """Return the log-likelihood ratio "trained on" over "not", of normal scores with one variance per side.
-
-    Parameters
-    ----------
-    score
-        Of the attacked model, shape `(n_cells,)`.
-    shadows
-        Of each shadow model, shape `(n_shadows, n_cells)`.
-    inside
-        Whether each shadow model was trained on each cell, same shape, both at least once per cell.
-    """
-    found = np.zeros(len(score))
-    for side, sign in ((inside, 1), (~inside, -1)):
-        mean = np.average(shadows, axis=0, weights=side)
-        sd = max(float(np.sqrt(((shadows - mean)[side] ** 2).mean())), SD_MIN)
-        found += sign * (-0.5 * ((score - mean) / sd) ** 2 - np.log(sd))
-    return found
