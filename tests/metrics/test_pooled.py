@@ -1,12 +1,14 @@
 """Swarm-wide figures from published counts: values are scikit-learn's, intervals hold the truth often enough."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from swarmcell.metrics import calibration, cell, patient, pooled
+from swarmcell.metrics import calibration, cell, pooled, pooled_patient
 
 
 def counts_of(confusion):
@@ -85,23 +87,103 @@ def test_intervals_over_donors_hold_the_truth_about_as_often_as_they_say():
         assert 0.90 <= n / 400 <= 0.985, (name, n / 400)
 
 
+def histograms(true, p, n_bins=50):
+    """Count samples as a site does; `p` has shape `(n_samples, K)`."""
+    n = p.shape[1]
+    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
+    scores = np.zeros((n, n, n_bins), np.int64)
+    for k in range(n):
+        np.add.at(scores[:, k], (true, bins[:, k]), 1)
+    return scores, bins, cell.confusion(true, p.argmax(axis=1), n)
+
+
+def drawn(seed, n_classes, n=40):
+    rng = np.random.default_rng(seed)
+    true = np.append(rng.integers(0, n_classes, n), np.arange(n_classes))
+    logits = rng.normal(size=(len(true), n_classes)) + 1.5 * np.eye(n_classes)[true]
+    p = np.exp(logits)
+    return true, p / p.sum(axis=1, keepdims=True)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_auroc_from_bins_is_that_of_binned_scores(seed):
-    rng = np.random.default_rng(seed)
-    true = np.append(rng.integers(0, 2, 28), [0, 1])
-    p = rng.uniform(size=30)
-    bins = np.minimum((p * 50).astype(int), 49)
-    scores = np.zeros((2, 2, 50), np.int64)
-    np.add.at(scores, (true, np.ones(30, int), bins), 1)
-    np.add.at(scores, (true, np.zeros(30, int), 49 - bins), 1)
-    confusion = cell.confusion(true, (p > 0.5).astype(int), 2)
-    found = pooled.patient_figures(scores, confusion, np.bincount(true), positive=1)
-    assert found["auroc"].value == pytest.approx(oracle.roc_auc_score(true, bins))
-    assert found["auroc"].low < found["auroc"].value <= found["auroc"].high
-    assert found["balanced_accuracy"].value == pytest.approx(oracle.balanced_accuracy_score(true, p > 0.5))
-    exact = float(patient.auroc(true == 1, p, np.ones((1, 30), np.int64))[0])
-    assert abs(found["auroc"].value - exact) < 0.15
+def test_figures_of_two_conditions_are_sklearns_on_the_binned_probabilities(seed):
+    true, p = drawn(seed, 2)
+    scores, bins, confusion = histograms(true, p)
+    found = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=1)
+    middle = (bins[:, 1] + 0.5) / 50
+    assert found["auroc"].value == pytest.approx(oracle.roc_auc_score(true, middle))
+    assert found["auprc"].value == pytest.approx(oracle.average_precision_score(true, middle))
+    assert found["brier"].value == pytest.approx(oracle.brier_score_loss(true, middle))
+    sums = calibration.reliability_sums(middle, true == 1)
+    expected = float(calibration.expected_calibration_error(sums))
+    assert found["expected_calibration_error"].value == pytest.approx(expected)
+    assert found["balanced_accuracy"].value == pytest.approx(oracle.balanced_accuracy_score(true, p[:, 1] > 0.5))
+    exact = {
+        "auroc": oracle.roc_auc_score(true, p[:, 1]),
+        "auprc": oracle.average_precision_score(true, p[:, 1]),
+        "brier": oracle.brier_score_loss(true, p[:, 1]),
+    }
+    for name, value in exact.items():
+        low, high = (float(word) for word in re.findall(r"\d\.\d+", found[name].note))
+        assert low - 5e-4 <= value <= high + 5e-4, name
+        assert found[name].low <= value <= found[name].high
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_figures_of_three_conditions_are_sklearns_on_the_binned_probabilities(seed):
+    true, p = drawn(seed, 3)
+    scores, bins, confusion = histograms(true, p)
+    found = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=2)
+    middle = (bins + 0.5) / 50
+    areas = [oracle.roc_auc_score(true == k, middle[:, k]) for k in range(3)]
+    precisions = [oracle.average_precision_score(true == k, middle[:, k]) for k in range(3)]
+    assert found["auroc"].value == pytest.approx(np.mean(areas))
+    assert found["auprc"].value == pytest.approx(np.mean(precisions))
+    assert found["brier"].value == pytest.approx(((middle - np.eye(3)[true]) ** 2).sum(axis=1).mean())
+    assert "expected_calibration_error" not in found
+
+
+def test_intervals_of_patients_figures_hold_the_truth_about_as_often_as_they_say():
+    """30 donors with one sample each, half of them ill; 300 cohorts; the truth is that of 200,000 donors."""
+
+    def cohort(rng, n):
+        true = np.arange(n) % 2
+        chance = 1 / (1 + np.exp(-(rng.normal(size=n) + 1.6 * true - 0.8)))
+        return true, np.stack([1 - chance, chance], axis=1)
+
+    rng = np.random.default_rng(2)
+    true, p = cohort(rng, 200_000)
+    scores, _, confusion = histograms(true, p)
+    truth = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=1)
+    held = dict.fromkeys(truth, 0)
+    for _ in range(300):
+        true, p = cohort(rng, 30)
+        scores, _, confusion = histograms(true, p)
+        found = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=1)
+        for name in held:
+            held[name] += found[name].contains(truth[name].value)
+    for name, n in held.items():
+        assert n / 300 >= 0.92, (name, n / 300)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.15])
+def test_intervals_of_the_calibration_error_hold_the_truth_about_as_often_as_they_say(bias):
+    """12 donors of 150 cells whose skill differs; confidence is too high by `bias`; 300 cohorts."""
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(300):
+        confidence = rng.uniform(0.5, 0.95, (12, 150))
+        skill = np.clip(confidence - bias + rng.normal(0, 0.04, (12, 1)), 0, 1)
+        hit = rng.uniform(size=skill.shape) < skill
+        sums = np.stack([calibration.reliability_sums(c, h) for c, h in zip(confidence, hit, strict=True)])
+        gaps = pooled.packed_moments(pooled.gap_vectors(sums))
+        matrix = np.stack([np.array([[h.sum(), 150 - h.sum()], [0, 0]]) for h in hit])
+        found = pooled.cell_figures(*counts_of(matrix), sums.sum(axis=0), gaps)["expected_calibration_error"]
+        assert found.value == pytest.approx(float(calibration.expected_calibration_error(sums.sum(axis=0))))
+        held += found.contains(bias)
+    assert held / 300 >= 0.92
 
 
 def test_perfect_cells_and_one_condition_are_told_as_they_are():
@@ -109,9 +191,15 @@ def test_perfect_cells_and_one_condition_are_told_as_they_are():
     found = pooled.cell_figures(*counts_of(confusion), no_bins())
     assert found["accuracy"].value == 1
     assert found["accuracy"].low < 0.6
-    one = pooled.patient_figures(np.zeros((2, 2, 50), np.int64), np.diag([5, 0]), np.array([5, 0]), positive=1)
+    scores, _, confusion = histograms(np.zeros(5, int), np.full((5, 2), (0.9, 0.1)))
+    one = pooled_patient.patient_figures(scores, confusion, np.array([5, 0]), positive=1)
     assert one["auroc"].value is None
     assert "fewer than two conditions" in one["auroc"].note
+    assert one["auprc"].value is None
+    assert one["brier"].value == pytest.approx(0.1**2, abs=0.003)
+    alone = pooled_patient.patient_figures(scores, confusion, np.array([1, 0]), positive=1)
+    assert "one held-out donor" in alone["brier"].note
+    assert not alone["expected_calibration_error"].has_interval
 
 
 def test_one_donor_has_no_interval():

@@ -7,7 +7,7 @@ add up too, and give the variance of a ratio by the delta method, with donors as
 References
 ----------
 Cochran 1977, Sampling Techniques, section 6.3 (variance of a ratio over clusters). Newcombe 2006, Statistics in
-Medicine 25:559. Zou, Donner 2008, Statistics in Medicine 27:1693 (an interval for a mean of independent figures).
+Medicine 25:559.
 """
 
 import math
@@ -15,11 +15,11 @@ import math
 import numpy as np
 from scipy.stats import t as student_t
 
-from swarmcell.metrics import cell, patient
+from swarmcell.metrics import cell
 from swarmcell.metrics.arrays import FloatArray, IntArray
 from swarmcell.metrics.calibration import expected_calibration_error
 from swarmcell.metrics.estimate import Estimate, undefined
-from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
+from swarmcell.metrics.score_intervals import wilson
 
 SCALE_BITS = 20  # of published sums of probabilities; 2**-20 is far below what a figure shows
 BY_DELTA = "delta method over donors, from sums of their counts"
@@ -47,7 +47,13 @@ def unpacked_moments(packed: IntArray, n: int) -> FloatArray:
 
 
 def cell_figures(
-    confusion: IntArray, moments: IntArray | None, n_donors: int, reliability: FloatArray, *, level: float = 0.95
+    confusion: IntArray,
+    moments: IntArray | None,
+    n_donors: int,
+    reliability: FloatArray,
+    gaps: IntArray | None = None,
+    *,
+    level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Return the cell task's figures with intervals over donors.
 
@@ -61,6 +67,8 @@ def cell_figures(
         Donors behind these sums.
     reliability
         Rows, confidence and hits per bin, shape `(n_bins, 3)`.
+    gaps
+        Sums over donors of `packed_moments` of `gap_vectors`, over all sites; `None` where a site has none.
     """
     n_types = len(confusion)
     total = donor_vectors(confusion[None])[0].astype(np.float64)
@@ -75,9 +83,60 @@ def cell_figures(
         variance = float(gradient @ covariance @ gradient)
         value = float(values[name](confusion))
         found[name] = _by_delta(value, variance, n_donors, level) if moments is not None else _without(value)
-    error = float(expected_calibration_error(reliability))
-    found["expected_calibration_error"] = Estimate(value=error, note="no interval: sums over donors do not give it")
+    found["expected_calibration_error"] = _calibration(reliability, gaps, n_donors, level)
     return found
+
+
+def gap_vectors(reliability: FloatArray) -> IntArray:
+    """Return each donor's rows, and its confidence and hits per bin, in whole cells.
+
+    Parameters
+    ----------
+    reliability
+        Rows, confidence and hits per donor and bin, shape `(n_donors, n_bins, 3)`.
+
+    Returns
+    -------
+    Shape `(n_donors, 1 + 2 n_bins)`.
+    """
+    rows = reliability[:, :, 0].sum(axis=1, keepdims=True)
+    return np.round(np.concatenate([rows, reliability[:, :, 1], reliability[:, :, 2]], axis=1)).astype(np.int64)
+
+
+def _calibration(reliability: FloatArray, gaps: IntArray | None, n_donors: int, level: float) -> Estimate:
+    error = float(expected_calibration_error(reliability))
+    if gaps is None:
+        return Estimate(value=error, note="no interval: a site published no second moments of it")
+    if n_donors < 2:
+        return Estimate(value=error, note=ONE_DONOR, level=level)
+    n_bins, n = len(reliability), reliability[:, 0].sum()
+    second = unpacked_moments(gaps, 1 + 2 * n_bins)
+    gap = reliability[:, 1] - reliability[:, 2]
+    gradient = np.concatenate([[-error], np.sign(gap), -np.sign(gap)]) / n
+    correction = n_donors / (n_donors - 1)
+    spread = math.sqrt(max(0.0, correction * float(gradient @ second @ gradient)))
+    each = np.concatenate([np.zeros((n_bins, 1)), np.eye(n_bins), -np.eye(n_bins)], axis=1)
+    by_bin = np.diagonal(each @ second @ each.T) - gap**2 / n_donors
+    return calibration_estimate(error, spread, np.sqrt(np.maximum(0.0, correction * by_bin)) / n, n_donors, level)
+
+
+def calibration_estimate(error: float, spread: float, by_bin: FloatArray, n_donors: float, level: float) -> Estimate:
+    """Return a calibration error with its interval, whose lower end allows for what chance alone adds.
+
+    A mean of absolute gaps is too large by chance: a perfectly calibrated bin of standard deviation `s` shows a gap of
+    `s * sqrt(2 / pi)`.
+
+    Parameters
+    ----------
+    spread
+        Standard error of the error, its signs as they are.
+    by_bin
+        Standard deviation of each bin's share of it, shape `(n_bins,)`.
+    """
+    half = float(student_t.ppf(0.5 + level / 2, n_donors - 1)) * spread
+    chance = float(by_bin.sum()) * math.sqrt(2 / math.pi)
+    low, high = max(0.0, error - half - chance), min(1.0, error + half)
+    return Estimate(value=error, low=low, high=high, method=BY_DELTA, level=level)
 
 
 def _without(value: float) -> Estimate:
@@ -119,52 +178,3 @@ def _of_macro_f1(total: FloatArray, n_types: int) -> FloatArray:
 
 
 GRADIENTS = {"accuracy": _of_accuracy, "balanced_accuracy": _of_balanced, "macro_f1": _of_macro_f1}
-
-
-def patient_figures(
-    scores: IntArray, confusion: IntArray, donors: IntArray, *, positive: int, level: float = 0.95
-) -> dict[str, Estimate]:
-    """Return the patient task's figures.
-
-    Parameters
-    ----------
-    scores
-        Samples by true condition, condition and bin of its probability, shape `(K, K, n_bins)`.
-    confusion
-        Samples by true and predicted condition, shape `(K, K)`.
-    donors
-        Donors per condition, shape `(K,)`.
-    positive
-        The condition that counts as positive where there are two.
-    """
-    held = np.flatnonzero(confusion.sum(axis=1))
-    if len(held) < 2:
-        reason = "the held-out samples of the swarm are of fewer than two conditions"
-        return {name: undefined(reason) for name in ("auroc", "balanced_accuracy")}
-    shown = [positive] if len(confusion) == 2 else held.tolist()
-    areas = [_area(scores, int(k), donors, level) for k in shown]
-    recalls = []
-    for k in held:
-        share = float(confusion[k, k] / confusion[k].sum())
-        low, high = wilson(share, float(donors[k]), level=level)
-        recalls.append(Estimate(value=share, low=low, high=high, method=BY_SCORE, level=level))
-    return {"auroc": _mean(areas, level), "balanced_accuracy": _mean(recalls, level)}
-
-
-def _area(scores: IntArray, k: int, donors: IntArray, level: float) -> Estimate:
-    n_classes, _, n_bins = scores.shape
-    positive = np.repeat(np.arange(n_classes) == k, n_bins)
-    bins = np.tile(np.arange(n_bins, dtype=np.float64), n_classes)
-    value = float(patient.auroc(positive, bins, scores[:, k, :].reshape(1, -1))[0])
-    others = int(donors.sum() - donors[k])
-    low, high = newcombe_auroc(value, max(1, int(donors[k])), max(1, others), level=level)
-    return Estimate(value=value, low=low, high=high, method=BY_SCORE, level=level)
-
-
-def _mean(parts: list[Estimate], level: float) -> Estimate:
-    """Return the mean of independent figures, its interval by recovering variances from theirs (Zou, Donner 2008)."""
-    values = [part.value or 0.0 for part in parts]
-    mean = sum(values) / len(values)
-    below = math.sqrt(sum((v - (p.low or 0.0)) ** 2 for v, p in zip(values, parts, strict=True))) / len(parts)
-    above = math.sqrt(sum(((p.high or 1.0) - v) ** 2 for v, p in zip(values, parts, strict=True))) / len(parts)
-    return Estimate(value=mean, low=max(0.0, mean - below), high=min(1.0, mean + above), method=BY_SCORE, level=level)

@@ -25,6 +25,7 @@ Counts = Mapping[str, tuple[int, ...]]
 SCORE_BINS = 50  # of a condition's probability, edges at multiples of 0.02; chosen: 4 conditions need 800 numbers
 VALUES_MAX = 10_000  # of one entry's key, as `swarm.payloads` has it
 COUNT_MAX = 2**50
+GAPS = (1 + 2 * N_BINS) * (2 + 2 * N_BINS) // 2  # second moments of a donor's rows, confidence and hits per bin
 CELL = "cell.confusion"
 PATIENT = "patient.confusion"
 
@@ -57,6 +58,9 @@ def count_cells(scores: CellScores, floors: Floors, types: tuple[str, ...]) -> t
         sums = scores.reliability[held].sum(axis=0)
         counts["cell.rows"], counts["cell.hits"] = _plain(sums[:, 0]), _plain(sums[:, 2])
         counts["cell.confidence"] = _plain(np.round(sums[:, 1] * 2**pooled.SCALE_BITS))
+        gaps = pooled.packed_moments(pooled.gap_vectors(scores.reliability[held]))
+        if gaps.max(initial=0) <= COUNT_MAX:
+            counts["cell.gaps"] = _plain(gaps)
     return counts, Withheld(reasons=why)
 
 
@@ -114,6 +118,7 @@ def _sizes(study: Study) -> dict[str, int]:
     sizes: dict[str, int] = {}
     if "cell" in study.stages:
         sizes |= {"cell.donors": 1, CELL: n_types**2, "cell.moments": 3 * n_types * (3 * n_types + 1) // 2}
+        sizes["cell.gaps"] = GAPS
         sizes |= dict.fromkeys(("cell.rows", "cell.hits", "cell.confidence"), N_BINS)
     if "patient" in study.stages:
         sizes |= {PATIENT: n**2, "patient.donors": n, "patient.scores": n**2 * SCORE_BINS}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarmcell.metrics import pooled
+from swarmcell.metrics import pooled, pooled_patient
 from swarmcell.metrics.calibration import N_BINS
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.patient import positive_condition
@@ -127,6 +127,7 @@ def _cell(every: list[Counts], study: Study) -> dict[str, Estimate]:
     width = 3 * n * (3 * n + 1) // 2
     with_moments = all("cell.moments" in counts for counts in every)
     with_bins = all("cell.rows" in counts for counts in every)
+    with_gaps = all("cell.gaps" in counts for counts in every)
     bins = [site_counts.added(every, key, (N_BINS,)) for key in ("cell.rows", "cell.confidence", "cell.hits")]
     reliability = np.stack([bins[0], bins[1] / 2**pooled.SCALE_BITS, bins[2]], axis=1)
     found = pooled.cell_figures(
@@ -134,6 +135,7 @@ def _cell(every: list[Counts], study: Study) -> dict[str, Estimate]:
         site_counts.added(every, "cell.moments", (width,)) if with_moments else None,
         int(site_counts.added(every, "cell.donors", (1,))[0]),
         reliability,
+        site_counts.added(every, "cell.gaps", (site_counts.GAPS,)) if with_gaps else None,
     )
     return found if with_bins else {k: v for k, v in found.items() if k != "expected_calibration_error"}
 
@@ -143,7 +145,7 @@ def _patient(every: list[Counts], study: Study) -> dict[str, Estimate]:
     if not every:
         return {}
     n = len(study.conditions)
-    return pooled.patient_figures(
+    return pooled_patient.patient_figures(
         site_counts.added(every, "patient.scores", (n, n, SCORE_BINS)),
         site_counts.added(every, PATIENT, (n, n)),
         site_counts.added(every, "patient.donors", (n,)),
