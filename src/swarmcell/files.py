@@ -3,10 +3,35 @@
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from swarmcell.errors import OutputError
+from swarmcell.errors import ConfigError, InputError, OutputError
+
+
+def refuse_open(path: Path) -> None:
+    """Refuse a secret file that others may read or change, or that belongs to another user than this one or root.
+
+    Raises
+    ------
+    ConfigError
+        If it is open to others; the remedy is named.
+    InputError
+        If it cannot be looked at.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})."
+        raise InputError(msg) from error
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISREG(found.st_mode) and mode & 0o077:
+        msg = f"{path}: other users may read this secret (mode {mode:04o}, expected 0600). Run: chmod 600 {path}"
+        raise ConfigError(msg)
+    if found.st_uid not in {os.geteuid(), 0}:
+        msg = f"{path}: belongs to another user (id {found.st_uid}), who can read this secret. Make one of your own."
+        raise ConfigError(msg)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

@@ -169,6 +169,11 @@ def test_without_a_terminal_the_remedy_is_named_and_a_file_will_do(phrase, monke
     with pytest.raises(ConfigError, match="SWARMCELL_PASSPHRASE_FILE"):
         identity.load("site-a")
     (tmp_path / "phrase").write_text("correct horse battery\n")
+    (tmp_path / "phrase").chmod(0o640)
+    monkeypatch.setenv(passphrase.FILE_VARIABLE, str(tmp_path / "phrase"))
+    with pytest.raises(ConfigError, match="chmod 600"):
+        identity.load("site-a")
+    (tmp_path / "phrase").chmod(0o600)
     monkeypatch.setenv(passphrase.FILE_VARIABLE, str(tmp_path / "phrase"))
     assert identity.load("site-a") == made
     monkeypatch.setenv(passphrase.FILE_VARIABLE, str(tmp_path / "none"))
@@ -190,3 +195,73 @@ def test_the_command_protects_and_says_what_is_so_already(phrase):
     assert isinstance(run("protect", "site-a", "--remove").exception, UsageError)
     assert run("protect", "site-a").exit_code == 0
     assert identity.is_protected("site-a")
+
+
+# -- the keyring of the system -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def system(phrase, monkeypatch):
+    """Give this process a keyring whose backend is a dict, through the library itself; and no passphrase."""
+    keyring = pytest.importorskip("keyring", reason="the extra `keyring` is not installed")
+    backend = pytest.importorskip("keyring.backend")
+
+    class Held(backend.KeyringBackend):
+        priority = 1
+
+        def __init__(self):
+            self.entries = {}
+
+        def get_password(self, service, username):
+            return self.entries.get((service, username))
+
+        def set_password(self, service, username, password):
+            self.entries[service, username] = password
+
+        def delete_password(self, service, username):
+            del self.entries[service, username]
+
+    monkeypatch.delenv(passphrase.VARIABLE)
+    before, held = keyring.get_keyring(), Held()
+    keyring.set_keyring(held)
+    yield held
+    keyring.set_keyring(before)
+
+
+def test_the_keyring_opens_an_identity_and_the_file_alone_does_not(system):
+    made = identity.create("site-a", keyring=True)
+    stored = identity.secret_path("site-a").read_text()
+    ((_, entry),) = system.entries
+    assert made.signing_secret.hex() not in stored
+    assert entry in stored
+    assert system.entries["swarmcell", entry] not in stored
+    assert identity.load("site-a") == made
+    system.entries.clear()
+    with pytest.raises(ConfigError, match=r"holds no entry .*does not open elsewhere"):
+        identity.load("site-a")
+
+
+def test_leaving_the_keyring_keeps_the_keys_and_leaves_nothing_behind(system):
+    made = identity.create("site-a")
+    identity.protect("site-a", keyring=True)
+    assert len(system.entries) == 1
+    identity.protect("site-a", remove=True)
+    assert (system.entries, identity.load("site-a")) == ({}, made)
+
+
+def test_a_machine_without_a_keyring_is_told_what_to_do_instead(system):
+    import keyring.backends.fail
+
+    keyring.set_keyring(keyring.backends.fail.Keyring())
+    with pytest.raises(ConfigError, match="SWARMCELL_PASSPHRASE_FILE"):
+        identity.create("site-a", keyring=True)
+    assert identity.local_names() == [], "nothing is made, and nothing lies in the clear"
+
+
+def test_a_secret_that_others_may_read_is_refused_whenever_it_is_read(phrase):
+    identity.create("site-a")
+    path = identity.secret_path("site-a")
+    path.chmod(0o644)
+    for read in (identity.load, identity.is_protected, identity.protect):
+        with pytest.raises(ConfigError, match="chmod 600"):
+            read("site-a")

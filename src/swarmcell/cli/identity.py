@@ -8,6 +8,10 @@ from swarmcell.cli.common import Debug, Force, Json, Quiet, next_command, print_
 
 app = typer.Typer(no_args_is_help=True, help="Make or show the keys with which this site signs.")
 
+Keyring = Annotated[
+    bool,
+    typer.Option("--keyring", help="Let the keyring of this system make and keep the passphrase (extra `keyring`)."),
+]
 Name = Annotated[str, typer.Argument(help="Name of the identity, such as the site's name.")]
 
 
@@ -15,6 +19,7 @@ Name = Annotated[str, typer.Argument(help="Name of the identity, such as the sit
 def create(
     name: Name,
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Encrypt the secrets under a passphrase.")] = False,
+    keyring: Keyring = False,
     force: Force = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -26,9 +31,13 @@ def create(
 
     Example: `swarmcell identity create site-a --passphrase`
     """
+    from swarmcell.errors import UsageError
     from swarmcell.node import identity
 
-    identity.create(name, force=force, protect=passphrase)
+    if passphrase and keyring:
+        msg = "--passphrase and --keyring: give one of them; the keyring keeps a passphrase that it makes itself."
+        raise UsageError(msg)
+    identity.create(name, force=force, protect=passphrase, keyring=keyring)
     secret = identity.secret_path(name)
     say(f"identity {name}: secret {secret}, public card {identity.card_path(secret)}")
     next_command(f"swarmcell identity show {name}")
@@ -38,6 +47,7 @@ def create(
 def protect(
     name: Name,
     remove: Annotated[bool, typer.Option("--remove", help="Take the passphrase away.")] = False,
+    keyring: Keyring = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -54,8 +64,9 @@ def protect(
     if identity.is_protected(name) is not remove:
         msg = f"{name}: has a passphrase already. Take it away first: --remove." if not remove else f"{name}: has none."
         raise UsageError(msg)
-    path = identity.protect(name, remove=remove)
-    say(f"{path}: {'no longer ' if remove else ''}under a passphrase")
+    path = identity.protect(name, remove=remove, keyring=keyring)
+    kept = " that the keyring of this system keeps" if keyring and not remove else ""
+    say(f"{path}: {'no longer ' if remove else ''}under a passphrase{kept}")
     next_command(f"swarmcell identity show {name}")
 
 

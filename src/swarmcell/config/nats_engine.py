@@ -7,6 +7,7 @@ from swarmcell.config.base import FrozenModel
 from swarmcell.engine import nats_address, nats_card
 from swarmcell.engine.nats_address import NatsAddress
 from swarmcell.errors import ConfigError
+from swarmcell.files import refuse_open
 
 
 class NatsSettings(FrozenModel):
@@ -51,11 +52,13 @@ class NatsSettings(FrozenModel):
         Raises
         ------
         ConfigError, InputError
-            If there are both cards and servers or neither, or a file cannot be read.
+            If there are both cards and servers or neither, a file cannot be read, or others may read the key.
         """
         if bool(self.cards) == bool(self.servers):
             msg = '[engine] kind = "nats" needs either `cards` (the hospitals\' engine cards) or `servers`, not both.'
             raise ConfigError(msg)
+        if self.key is not None:
+            refuse_open(self.key)
         servers, trust = self.servers, ""
         if self.cards:
             cards = [nats_card.load(path) for path in self.cards]

@@ -15,6 +15,7 @@ from swarmcell.config.base import FrozenModel, load
 from swarmcell.config.nats_engine import NatsSettings
 from swarmcell.engine.embedded import EmbeddedLog
 from swarmcell.engine.log import Log
+from swarmcell.files import refuse_open
 
 SITE_FILE = Path("site.toml")
 
@@ -84,6 +85,8 @@ def load_site(path: Path | None) -> Site | None:
 
 def _read(path: Path) -> Site:
     site = load(path, Site)
+    if isinstance(site.engine, NatsSettings) and "@" in site.engine.proxy:
+        refuse_open(path)  # the password of a proxy stands in it
     return site.model_copy(update={"engine": site.engine.anchored(path.parent)})
 
 

@@ -1,14 +1,13 @@
 """Who a site is: three secret keys in one file, and the public card that other sites are given.
 
 Rules: entries, sealing and the engine each have a key of their own, because an engine may make its client sign a
-nonce of the engine's choice. The secret file is mode 0600 and refused otherwise. A key is held by one running peer at a
-time (`hold`). No secret is ever printed: `repr` shows the name only.
+nonce of the engine's choice. The secret file is mode 0600 and refused otherwise, whenever it is read. A key is
+held by one running peer at a time (`hold`). No secret is ever printed: `repr` shows the name only.
 """
 
 import fcntl
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +24,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from swarmcell.errors import ConfigError, InputError, SwarmError, UsageError
-from swarmcell.files import refuse_existing, write_whole
-from swarmcell.node import passphrase
+from swarmcell.files import refuse_existing, refuse_open, write_whole
+from swarmcell.node import os_keyring, passphrase
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 KEY_BYTES = 32
@@ -118,52 +117,70 @@ def check_name(name: str) -> None:
         raise UsageError(msg)
 
 
-def create(name: str, *, force: bool = False, protect: bool = False) -> Identity:
+def create(name: str, *, force: bool = False, protect: bool = False, keyring: bool = False) -> Identity:
     """Make a new identity from the operating system's randomness and store it, mode 0600.
 
     Parameters
     ----------
     protect
         Encrypt the secrets under a passphrase (`node.passphrase`).
+    keyring
+        Encrypt them under one that the keyring of this system keeps (`node.os_keyring`).
 
     Raises
     ------
     UsageError
         If the name is not one.
+    ConfigError
+        If the passphrase is too short or was not repeated, or there is no keyring.
     OutputError
         If an identity of this name exists: whoever replaces it leaves its swarms for good.
     """
     check_name(name)
     path = secret_path(name)
     refuse_existing(path, force=force)
-    phrase = passphrase.chosen(path) if protect else ""
+    entry, phrase = os_keyring.keep(name) if keyring else ("", passphrase.chosen(path) if protect else "")
     made = Identity(name, *(nacl.utils.random(KEY_BYTES) for _ in _SECRET_KEYS))
-    _store(made, path, phrase, force=force)
+    _store(made, path, phrase, entry=entry, force=force)
     return made
 
 
-def protect(name_or_path: str | Path, *, remove: bool = False) -> Path:
+def protect(name_or_path: str | Path, *, remove: bool = False, keyring: bool = False) -> Path:
     """Put an identity's secrets under a new passphrase, or with `remove` under none; return its file.
+
+    Parameters
+    ----------
+    keyring
+        Whether the keyring of this system keeps the passphrase, which nobody then needs to know.
 
     Raises
     ------
     InputError, ConfigError
-        As `load`; or if the new passphrase is too short or was not repeated.
+        As `load`; or if the new passphrase is too short or was not repeated, or there is no keyring.
     """
     identity, path = load(name_or_path), _path(name_or_path)
-    _store(identity, path, "" if remove else passphrase.chosen(path), force=True)
+    before, entry, phrase = _read(path).get("keyring_entry"), "", ""
+    if not remove:
+        entry, phrase = os_keyring.keep(identity.name) if keyring else ("", passphrase.chosen(path))
+    _store(identity, path, phrase, entry=entry, force=True)
+    if isinstance(before, str):
+        os_keyring.forget(before)
     return path
 
 
 def is_protected(name_or_path: str | Path) -> bool:
     """Say whether an identity's secrets are under a passphrase."""
-    return passphrase.is_sealed(_read(_path(name_or_path)))
+    path = _path(name_or_path)
+    _refuse_open_mode(path)
+    return passphrase.is_sealed(_read(path))
 
 
-def _store(identity: Identity, path: Path, phrase: str, *, force: bool) -> None:
+def _store(identity: Identity, path: Path, phrase: str, *, entry: str, force: bool) -> None:
     secrets: dict[str, object] = {key: getattr(identity, key).hex() for key in _SECRET_KEYS}
     if phrase:
         secrets = passphrase.seal(b"".join(getattr(identity, key) for key in _SECRET_KEYS), phrase)
+    if entry:
+        secrets["keyring_entry"] = entry
     head = (
         "# SECRET: the keys of a swarmcell site. Never send or copy this file; a running copy elsewhere is refused.\n"
     )
@@ -191,7 +208,9 @@ def load(name_or_path: str | Path) -> Identity:
     _refuse_open_mode(path)
     content = _read(path)
     if passphrase.is_sealed(content):
-        plain = passphrase.unseal(content, passphrase.given(path), path)
+        entry = content.get("keyring_entry")
+        phrase = os_keyring.kept(entry, path) if isinstance(entry, str) else passphrase.given(path)
+        plain = passphrase.unseal(content, phrase, path)
         secrets = [plain[i : i + KEY_BYTES] for i in range(0, len(plain), KEY_BYTES)]
     else:
         secrets = [_key_bytes(content, key, path) for key in _SECRET_KEYS]
@@ -203,14 +222,10 @@ def _path(name_or_path: str | Path) -> Path:
 
 
 def _refuse_open_mode(path: Path) -> None:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
+    if not path.exists():
         msg = f"{path}: no such identity. Make one: swarmcell identity create {path.name}"
-        raise InputError(msg) from error
-    if mode & 0o077:
-        msg = f"{path}: other users may read this secret (mode {mode:04o}, expected 0600). Run: chmod 600 {path}"
-        raise ConfigError(msg)
+        raise InputError(msg)
+    refuse_open(path)
 
 
 def load_card(name_or_path: str) -> Card:

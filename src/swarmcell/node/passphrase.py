@@ -17,6 +17,7 @@ import nacl.secret
 import nacl.utils
 
 from swarmcell.errors import ConfigError, InputError
+from swarmcell.files import refuse_open
 
 VARIABLE, FILE_VARIABLE = "SWARMCELL_PASSPHRASE", "SWARMCELL_PASSPHRASE_FILE"
 OPERATIONS, MEMORY_BYTES = nacl.pwhash.argon2id.OPSLIMIT_MODERATE, nacl.pwhash.argon2id.MEMLIMIT_MODERATE
@@ -66,7 +67,7 @@ def given(path: Path) -> str:
     Raises
     ------
     ConfigError
-        If there is none and nobody to ask.
+        If there is none and nobody to ask, or others may read the file that holds it.
     InputError
         If the file that holds it cannot be read.
     """
@@ -103,8 +104,9 @@ def chosen(path: Path) -> str:
 
 def _from_file(path: Path) -> str:
     try:
+        refuse_open(path)
         return path.read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, InputError) as error:
         msg = f"{FILE_VARIABLE} names {path}, which cannot be read ({error})."
         raise InputError(msg) from error
 

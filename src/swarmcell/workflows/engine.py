@@ -13,7 +13,7 @@ from swarmcell.engine import nats_card, server_config
 from swarmcell.engine.nats_card import ServerCard
 from swarmcell.engine.server_config import Cluster
 from swarmcell.errors import ConfigError, InputError
-from swarmcell.files import write_whole
+from swarmcell.files import refuse_open, write_whole
 from swarmcell.node import identity
 
 _SECRET_MODE = 0o600
@@ -214,6 +214,7 @@ def command(folder: Path, binary: Path | None = None) -> list[str]:
         If nats-server refuses the configuration.
     """
     server_file = _server_file(folder)
+    refuse_open(folder / server_config.KEY_FILE)
     found = server_config.find_binary(binary)
     durability = server_config.durability(server_config.version(found))
     write_whole(folder / server_config.SYNC_FILE, durability.encode(), force=True)
