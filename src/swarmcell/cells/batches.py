@@ -14,10 +14,11 @@ import numpy.typing as npt
 from scipy import sparse
 
 from swarmcell.cells.bags import Bags
+from swarmcell.cells.site_scaling import SiteScaled
 from swarmcell.cells.stored import StoredRows
 
 Codes = npt.NDArray[np.int64]
-Matrix: TypeAlias = Any  # dense float32, scipy CSR, StoredRows or Bags; scipy's stubs cannot say all
+Matrix: TypeAlias = Any  # dense float32, scipy CSR, StoredRows, SiteScaled or Bags; scipy's stubs cannot say all
 
 UNLABELLED = -1
 
@@ -76,7 +77,7 @@ def batches(X: Matrix, rows: Codes, *, n_rows: int, rng: np.random.Generator) ->
     rng
         Order of the rows.
     """
-    if isinstance(X, StoredRows):
+    if isinstance(X.X if isinstance(X, SiteScaled) else X, StoredRows):
         yield from _from_disk(X, rows, n_rows, rng)
         return
     order = rng.permutation(rows)
@@ -87,8 +88,8 @@ def batches(X: Matrix, rows: Codes, *, n_rows: int, rng: np.random.Generator) ->
         yield Batch(dense(X, chosen), chosen)
 
 
-def _from_disk(X: StoredRows, rows: Codes, n_rows: int, rng: np.random.Generator) -> Iterator[Batch]:
-    for window in X.windows(rows, rng):
+def _from_disk(X: StoredRows | SiteScaled, rows: Codes, n_rows: int, rng: np.random.Generator) -> Iterator[Batch]:
+    for window in StoredRows.windows(rows, rng):
         cells = X[window]
         for start in range(0, len(window), n_rows):
             yield Batch(filled(cells[start : start + n_rows]), window[start : start + n_rows])

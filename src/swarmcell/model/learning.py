@@ -15,6 +15,7 @@ import numpy as np
 
 from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Codes, Matrix, columns
+from swarmcell.cells.site_scaling import SiteScaled, own_moments
 from swarmcell.errors import CellsError, MergeError, ModelError, PanelError
 from swarmcell.model import (
     bag_models,
@@ -213,7 +214,7 @@ class Learner:
             n_by_type = np.where(state.arrays[f"{CELL}.bias"] == ABSENT, 0, n_by_type)
         y = class_floors.seen(cells.cell_type, n_by_type, self.study)
         return Examples(
-            X=columns(cells.X, state.arrays["panel"].astype(np.int64)),
+            X=self._on_panel(state),
             y=y,
             train=labelled(y, ~cells.validation),
             validation=labelled(y, cells.validation),
@@ -225,8 +226,7 @@ class Learner:
         cells, first = self._own, "patient."
         X: Matrix = self._sample_rows(state)
         if self.study.patient.model in bag_models.MODELS:
-            on_panel = columns(cells.X, state.arrays["panel"].astype(np.int64))
-            X, first = Bags.of(on_panel, cells.sample, cells.n_samples), ""
+            X, first = Bags.of(self._on_panel(state), cells.sample, cells.n_samples), ""
         y = self._conditions(state)
         return Examples(
             X=X,
@@ -240,10 +240,21 @@ class Learner:
     def _conditions(self, state: MergedState) -> Codes:
         return class_floors.seen(self._own.sample_condition, counts(state, PATIENT), self.study)
 
+    def _on_panel(self, state: MergedState) -> Matrix:
+        """Return the cells on the panel; standardised by their own site where the study says so."""
+        cells = self._own
+        X = columns(cells.X, state.arrays["panel"].astype(np.int64))
+        if self.study.features.scaling != "site":
+            return X
+        site = cells.site if len(cells.site) else np.zeros(cells.n_cells, np.int64)
+        scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
+        own = own_moments(X, site, cells.sites)
+        return SiteScaled.of(X, site, own, mean=scaling.mean, scale=scaling.scale)
+
     def _sample_rows(self, state: MergedState) -> Floats:
         if self._samples is None:
             cells = self._own
-            X = columns(cells.X, state.arrays["panel"].astype(np.int64))
+            X = self._on_panel(state)
             kinds = [block.kind for block in sample_features.blocks(self.study, [""] * X.shape[1])]
             self._samples = sample_features.compute(
                 X,

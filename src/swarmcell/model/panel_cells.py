@@ -9,7 +9,9 @@ from scipy import sparse
 
 from swarmcell.cells.batches import Matrix, columns, is_sparse
 from swarmcell.cells.panel import COVERAGE_MIN
+from swarmcell.cells.site_scaling import SiteMoments, SiteScaled, described_rows, own_moments, sites_of
 from swarmcell.errors import CellsError, PanelError
+from swarmcell.model.classifier import Scaling
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,6 +30,32 @@ def samples_of(adata: "AnnData") -> tuple[list[str], npt.NDArray[np.int64]]:
         raise CellsError(msg)
     names, codes = np.unique(np.asarray(adata.obs["sample"].astype(str), dtype=str), return_inverse=True)
     return [str(name) for name in names], codes.astype(np.int64)
+
+
+def standardised(
+    adata: "AnnData", panel_ids: Sequence[str], X: Matrix, scaling: Scaling, moments: SiteMoments | None
+) -> npt.NDArray[np.float32]:
+    """Return cells on the panel, moved from the mean and SD of their own site to those of the swarm.
+
+    Parameters
+    ----------
+    X
+        The cells on the panel.
+    scaling
+        The swarm's.
+    moments
+        Of the sites of the file that the cells are from, over its features; without them, those of these cells.
+    """
+    place = {name: i for i, name in enumerate(adata.var_names)}
+    found = np.array([place.get(name, -1) for name in panel_ids], np.int64)
+    names, site = sites_of(adata.obs)
+    if moments is None:
+        rows = described_rows(adata.obs)
+        own = own_moments(X[rows], site[rows], names)
+    else:
+        own = moments.of_features(found)
+        site = np.array([own.sites.index(name) for name in names], np.int64)[site]
+    return SiteScaled.of(X, site, own, mean=scaling.mean, scale=scaling.scale)[:]
 
 
 def on_panel(adata: "AnnData", panel_ids: Sequence[str]) -> Matrix:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from swarmcell.cells import site_scaling
 from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Matrix
 from swarmcell.errors import InputError, MergeError, ModelError
@@ -26,7 +27,7 @@ from swarmcell.model import bag_models, baselines, calibration_rounds, sample_fe
 from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Novelty
-from swarmcell.model.panel_cells import on_panel, samples_of
+from swarmcell.model.panel_cells import on_panel, samples_of, standardised
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
 from swarmcell.model.study import Study, from_plain, rules_digest
@@ -181,7 +182,7 @@ class TrainedModel:
         parameters = self._parameters("patient")
         if bag_models.is_of_bags(parameters):
             names, codes = samples_of(adata)
-            bags = Bags.of(self._on_panel(adata), codes, len(names))
+            bags = Bags.of(self.on_panel(adata), codes, len(names))
             outputs = logits(
                 parameters, bags, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
             )
@@ -210,7 +211,7 @@ class TrainedModel:
             msg = 'this model\'s patient task has no attention: [study.patient] model is not "attention".'
             raise ModelError(msg)
         names, codes = samples_of(adata)
-        bags = Bags.of(self._on_panel(adata), codes, len(names))
+        bags = Bags.of(self.on_panel(adata), codes, len(names))
         parameters = self._parameters("patient")
         folded = folded_embedding(parameters, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"]))
         found = np.zeros(adata.n_obs)
@@ -241,7 +242,7 @@ class TrainedModel:
             As for `predict_samples`.
         """
         names, codes = samples_of(adata)
-        return names, sample_rows(self, self._on_panel(adata), codes, len(names))
+        return names, sample_rows(self, self.on_panel(adata), codes, len(names))
 
     def cell_logits(self, X: Matrix) -> Floats:
         """Return the cell task's outputs for cells that are already on the panel."""
@@ -254,12 +255,26 @@ class TrainedModel:
         return dict(self._floats[stage])
 
     def _chunks(self, adata: "AnnData") -> Iterator[Matrix]:
-        X = self._on_panel(adata)
+        X = self.on_panel(adata)
         for start in range(0, max(X.shape[0], 1), CHUNK_ROWS):
             yield X[start : start + CHUNK_ROWS]
 
-    def _on_panel(self, adata: "AnnData") -> Matrix:
-        return on_panel(adata, self.panel_ids)
+    def on_panel(self, adata: "AnnData") -> Matrix:
+        """Return cells as the model reads them, shape `(n_obs, n_panel)`, unscaled; absent features are zero.
+
+        Where the study scales by site, they are standardised by the moments of their own site: those that
+        `adata.uns[site_scaling.KEY]` holds (`stream.PreparedFile.describe_sites`), or else of these cells.
+
+        Raises
+        ------
+        PanelError
+            If `adata` has fewer than 80 % of the panel's features.
+        """
+        X = on_panel(adata, self.panel_ids)
+        if self.study.features.scaling != "site":
+            return X
+        scaling = Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
+        return standardised(adata, self.panel_ids, X, scaling, adata.uns.get(site_scaling.KEY))
 
 
 def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:

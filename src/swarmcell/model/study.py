@@ -40,12 +40,16 @@ class FeatureRule:
         most sites rank among their `n_top`. The last two need raw counts.
     n_top
         Features of the panel.
+    scaling
+        `swarm`: the model's first layer is the mean and SD of all sites' training cells. `site`: each site's cells are
+        first moved to these from its own mean and SD; costs accuracy where sites hold different types.
     """
 
     __pydantic_config__ = _STRICT
 
     rule: Literal["all", "top_variance", "seurat_v3", "seurat_v3_by_site"] = "all"
     n_top: int = 2000  # chosen: the usual number of highly-variable genes in scanpy's tutorials
+    scaling: Literal["swarm", "site"] = "swarm"
 
     @property
     def needs_counts(self) -> bool:

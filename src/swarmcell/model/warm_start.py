@@ -62,6 +62,12 @@ def arrays_of(start: TrainedModel, study: Study, feature_ids: Sequence[str]) -> 
             "Prepare the cells with the universe that the model was trained with."
         )
         raise PanelError(msg)
+    if start.study.features.scaling != study.features.scaling:
+        msg = (
+            f"the model to start from was trained with scaling = {start.study.features.scaling!r}, the study has "
+            f"{study.features.scaling!r}. Set [study.features] scaling as in the model."
+        )
+        raise ModelError(msg)
     arrays: dict[str, Array] = {"panel": np.array([place[name] for name in start.panel_ids], np.int32)}
     arrays |= {name: start.state.arrays[name] for name in ("mean", "scale")}
     for stage in (CELL, PATIENT):

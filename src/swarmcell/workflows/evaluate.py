@@ -176,7 +176,7 @@ def _confounded(alarm: SiteOnly | None) -> Iterator[str]:
 
 
 def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:
-    """Check that a prepared file is what a model was made for.
+    """Check that a prepared file is what a model was made for, and describe its sites where the model asks for it.
 
     Raises
     ------
@@ -199,6 +199,8 @@ def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:
             "file with the universe file of the study."
         )
         raise PanelError(msg)
+    if study.features.scaling == "site":
+        file.describe_sites()
 
 
 def _refuse_repeated(files: Sequence[Path]) -> None:

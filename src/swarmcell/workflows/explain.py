@@ -15,7 +15,6 @@ from swarmcell.errors import ModelError
 from swarmcell.model.attribution import is_explainable
 from swarmcell.model.bag_models import is_of_bags
 from swarmcell.model.classifier import to_floats
-from swarmcell.model.panel_cells import on_panel
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.stages import parameters_of
 from swarmcell.workflows.evaluation.drivers import contributions, driver_weights
@@ -61,7 +60,7 @@ def _some_cells(model: TrainedModel, file: PreparedFile) -> dict[int, Floats]:
         return {}
     kept: dict[int, list[Floats]] = {}
     for block in file.blocks(np.arange(file.n_cells)):
-        X = on_panel(block.cells, model.panel_ids)
+        X = model.on_panel(block.cells)
         types = model.cell_logits(X).argmax(axis=1)
         for k in np.unique(types):
             room = EXPLAINED_CELLS_MAX - sum(map(len, kept.get(int(k), [])))
@@ -79,7 +78,7 @@ def contributions_of(
     code = code.astype(np.int64)
     found = np.full(file.n_cells, np.nan, dtype=np.float32)
     for block in file.groups(np.arange(file.n_cells), code):
-        X = on_panel(block.cells, model.panel_ids)
+        X = model.on_panel(block.cells)
         for sample in np.unique(code[block.rows]):
             mine = np.flatnonzero(code[block.rows] == sample)
             shared = contributions(model, X[mine])

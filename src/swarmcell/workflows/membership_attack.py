@@ -27,7 +27,6 @@ from swarmcell.cells.stored import NO_COUNTS
 from swarmcell.errors import CellsError
 from swarmcell.model import released
 from swarmcell.model.learning import Learner
-from swarmcell.model.panel_cells import on_panel
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.state import from_bytes
 from swarmcell.model.study import Floors, PrivacyRule, Study
@@ -103,7 +102,7 @@ def _labelled(obs: Any, target: TrainedModel) -> npt.NDArray[np.int64]:  # noqa:
 
 def _log_odds(model: TrainedModel, cells: AnnData) -> Floats:
     """Return the log-odds of each cell's true label, shape `(n_obs,)`: one to one with its loss."""
-    logits = np.asarray(model.cell_logits(on_panel(cells, model.panel_ids)), dtype=np.float64)
+    logits = np.asarray(model.cell_logits(model.on_panel(cells)), dtype=np.float64)
     codes, _ = encode([str(label) for label in cells.obs[CELL_TYPE]], model.cell_types)
     rows = np.arange(len(codes))
     true = logits[rows, codes]

@@ -53,6 +53,12 @@ def _rows(trained: TrainedModel, names: tuple[str, ...], source: str) -> Iterato
     if set(parameters) != {"bias", "weight"}:
         msg = f'{source}: only model = "linear" has a table of coefficients. Train with it, or use predict.'
         raise ModelError(msg)
+    if trained.study.features.scaling == "site":
+        msg = (
+            f'{source}: its study scales by site ([study.features] scaling = "site"), which no table of one mean and '
+            "SD per feature can say. Use predict, or train with the swarm's scaling."
+        )
+        raise ModelError(msg)
     scaling = Scaling.from_fixed(trained.state.arrays["mean"], trained.state.arrays["scale"])
     yield ["cell_type", "intercept", *names]
     yield [MEAN, "", *map(repr, np.asarray(scaling.mean).tolist())]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from swarmcell.cells import schema, stored
+from swarmcell.cells import schema, site_scaling, stored
 from swarmcell.errors import CellsError, InputError
 
 BLOCK_ROWS = 8192  # chosen: 8192 cells x 2,000 genes are 65 MB dense, 13 MB at a tenth filled
@@ -88,6 +88,16 @@ class PreparedFile:
     def contents(self) -> dict[str, Any]:
         """What `preprocess` wrote into `uns`."""
         return dict(self.uns[schema.UNS])
+
+    def describe_sites(self) -> None:
+        """Let every block carry the moments of its sites (`uns[site_scaling.KEY]`): one pass over the file, once."""
+        if site_scaling.KEY in self.uns:
+            return
+        names, site = site_scaling.sites_of(self.obs)
+        sums = site_scaling.MomentSums(names, len(self.var))
+        for block in self.blocks(site_scaling.described_rows(self.obs)):
+            sums.add(block.cells.X, site[block.rows])
+        self.uns = {**self.uns, site_scaling.KEY: sums.moments()}
 
     def labels(self, name: str) -> npt.NDArray[np.object_]:
         """Return a label of every cell as text, shape `(n_cells,)`."""

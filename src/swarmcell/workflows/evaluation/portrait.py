@@ -14,7 +14,6 @@ import numpy.typing as npt
 from swarmcell.cells.batches import Matrix, filled, generator
 from swarmcell.cells.known_markers import markers_of, places
 from swarmcell.model.classifier import Scaling
-from swarmcell.model.panel_cells import on_panel
 from swarmcell.model.released import TrainedModel
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, Part
 from swarmcell.workflows.evaluation.drivers import cell_drivers, contributions, patient_drivers
@@ -105,7 +104,7 @@ def _pass(model: TrainedModel, cohort: Cohort, n_mapped: int, seed: int, progres
         rng = generator(seed, "map", number)
         for block in part.file.groups(part.rows, part.sample):
             at = np.searchsorted(part.rows, block.rows)
-            _add(sums, model, cohort, part, at, on_panel(block.cells, model.panel_ids))
+            _add(sums, model, cohort, part, at, model.on_panel(block.cells))
             if n_mapped and model.has_cell_task:
                 chosen = np.flatnonzero(rng.uniform(size=len(at)) < share)
                 _keep_for_map(sums, model, cohort, part, at[chosen], block.cells[chosen])
@@ -143,7 +142,7 @@ def _keep_for_drivers(sums: _Sums, X: Matrix, types: Integers) -> None:
 def _keep_for_map(sums: _Sums, model: TrainedModel, cohort: Cohort, part: Part, at: Integers, cells: Any) -> None:  # noqa: ANN401
     if not len(at):
         return
-    X = on_panel(cells, model.panel_ids)
+    X = model.on_panel(cells)
     common = np.array([cohort.cell_types.index(name) for name in model.cell_types], dtype=np.int64)
     predicted = common[model.cell_logits(X).argmax(axis=1)]
     sums.mapped.append((filled(X).astype(np.float64), part.cell_type[at], predicted))
