@@ -23,7 +23,7 @@ from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Matrix
 from swarmcell.errors import InputError, MergeError, ModelError
 from swarmcell.files import writing
-from swarmcell.model import bag_models, baselines, calibration_rounds, sample_features
+from swarmcell.model import bag_models, calibration_rounds, sample_features
 from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Novelty
@@ -31,6 +31,7 @@ from swarmcell.model.panel_cells import on_panel, samples_of, standardised
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
 from swarmcell.model.study import Study, from_plain, rules_digest
+from swarmcell.model.summary import summary
 from swarmcell.model.temperature import Calibration
 
 if TYPE_CHECKING:
@@ -183,9 +184,7 @@ class TrainedModel:
         if bag_models.is_of_bags(parameters):
             names, codes = samples_of(adata)
             bags = Bags.of(self.on_panel(adata), codes, len(names))
-            outputs = logits(
-                parameters, bags, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
-            )
+            outputs = logits(parameters, bags, self.scaling)
         else:
             names, rows = self.sample_features(adata)
             arrays = self.state.arrays
@@ -213,7 +212,7 @@ class TrainedModel:
         names, codes = samples_of(adata)
         bags = Bags.of(self.on_panel(adata), codes, len(names))
         parameters = self._parameters("patient")
-        folded = folded_embedding(parameters, Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"]))
+        folded = folded_embedding(parameters, self.scaling)
         found = np.zeros(adata.n_obs)
         for rows, X in zip(bags.cells, bags, strict=True):
             found[rows] = len(rows) * bag_models.attention(parameters, X, folded)
@@ -229,9 +228,8 @@ class TrainedModel:
         direction
             Weight of each condition, shape `(n_conditions,)`.
         """
-        scaling = Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
         parameters = self._parameters("patient")
-        return bag_models.contributions(parameters, X, folded_embedding(parameters, scaling), direction)
+        return bag_models.contributions(parameters, X, folded_embedding(parameters, self.scaling), direction)
 
     def sample_features(self, adata: "AnnData") -> tuple[list[str], Floats]:
         """Return sample names (sorted) and their unscaled features, shape `(n_samples, n_features)`.
@@ -246,8 +244,12 @@ class TrainedModel:
 
     def cell_logits(self, X: Matrix) -> Floats:
         """Return the cell task's outputs for cells that are already on the panel."""
-        scaling = Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
-        return logits(self._parameters("cell"), X, scaling)
+        return logits(self._parameters("cell"), X, self.scaling)
+
+    @property
+    def scaling(self) -> Scaling:
+        """The first layer: the swarm's mean and SD of each feature of the panel."""
+        return Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
 
     def _parameters(self, stage: str) -> dict[str, Floats]:
         if stage not in self._floats:
@@ -273,8 +275,7 @@ class TrainedModel:
         X = on_panel(adata, self.panel_ids)
         if self.study.features.scaling != "site":
             return X
-        scaling = Scaling.from_fixed(self.state.arrays["mean"], self.state.arrays["scale"])
-        return standardised(adata, self.panel_ids, X, scaling, adata.uns.get(site_scaling.KEY))
+        return standardised(adata, self.panel_ids, X, self.scaling, adata.uns.get(site_scaling.KEY))
 
 
 def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:
@@ -310,25 +311,6 @@ def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card
     said = {stage: calibration_rounds.calibration_of(state, study, stage) for stage in study.stages[1:]}
     calibrated = {"calibration": {stage: vars(found) for stage, found in said.items()}}
     return TrainedModel(study, ids, state, dict(card) | summary(state) | calibrated, digest(to_bytes(state)))
-
-
-def summary(state: MergedState) -> dict[str, Any]:
-    """Return what a state says of its stages, for cards and tables."""
-    stages: dict[str, Any] = {}
-    for name, result in state.results.items():
-        stages[name] = {"rounds": result.rounds, "best_round": result.best_round, "sites": result.sites}
-        stages[name] |= {"n_cells": result.n_cells, "n_donors": result.n_donors}
-        if result.exact:
-            stages[name]["exact_over_sites"] = len(result.exact)
-        if result.score is not None:
-            stages[name] |= {
-                "validation_n": result.score.n,
-                "validation_loss": round(result.score.loss, 6),
-                "validation_accuracy": round(result.score.accuracy, 6),
-            }
-    said = {"rounds": state.round, "n_features": len(state.arrays.get("panel", ())), "stages": stages}
-    found = baselines.site_only(state.arrays.get("baseline.n_by_site", ()))
-    return said if found is None else said | {"site_only": asdict(found) | {"sentence": found.sentence()}}
 
 
 def save(model: TrainedModel, path: Path, *, force: bool = False) -> None:
