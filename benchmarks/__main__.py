@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.figures import Figure, table
+from benchmarks.kept import FOLDER
 
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")))
@@ -51,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all")
     parser.add_argument("--repeats", type=int, help="runs of each; default: the benchmark's own number")
+    parser.add_argument("--cache", type=Path, help="keep results here, so that a run cut off goes on (merges)")
     options = parser.parse_args(arguments)
+    if options.cache:
+        os.environ[FOLDER] = str(options.cache)
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no benchmark of the name {', '.join(sorted(unknown))}; there are: {', '.join(NAMES)}")
     print(machine())

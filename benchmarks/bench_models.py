@@ -1,4 +1,3 @@
-# ruff: noqa: PLC0415 (a job imports what it measures, and no more)
 """What is not about merges: unknown cells, baselines, patients by several models, CellTypist on the same folds.
 
 Run: `python -m benchmarks models`; CellTypist runs where CELLTYPIST_PYTHON names the python of an environment that has
@@ -9,22 +8,25 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import torch
 from scipy import sparse
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
+from benchmarks import patient_cases
 from benchmarks.figures import Figure
-from benchmarks.merge_cases import DATA, SETS, Cells, learn, macro_f1
-from swarmcell.model import released
+from benchmarks.merge_cases import SETS, Cells, drawn, learn, macro_f1, one_site
+from benchmarks.patient_cases import Patients
+from swarmcell.model import released, sample_features
 from swarmcell.model.learning import Learner
-from swarmcell.model.state import MergedState
 from swarmcell.model.study import FitRule, Study
-from swarmcell.model.training_cells import TrainingCells
 
 REPEATS = 3
 CELLS_OF_MODEL = FitRule(l2=1e-3, tolerance=1e-5)
@@ -34,14 +36,22 @@ PATIENT_RULES = {
     "attention": FitRule(model="attention", l2=1e-2, **OF_BAGS),
     "top_k": FitRule(model="top_k", l2=3e-2, **OF_BAGS),
 }
-CELLS_OF_SAMPLE, LEAST_CELLS = 400, 30
+LEAST_CELLS, N_CLUSTERS = 30, 10
+QUANTILES = tuple(f"q{q:g}" for q in sample_features.QUANTILES)
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "means": ("mean",),
+    "means and SDs": ("mean", "sd"),
+    "means, SDs and quantiles": ("mean", "sd", *QUANTILES),
+    "proportions of 10 clusters": ("clusters",),
+    "proportions, means, SDs and quantiles": ("clusters", "mean", "sd", *QUANTILES),
+}
 CELLTYPIST = """
 import sys, time, warnings; warnings.simplefilter("ignore")
 import anndata as ad, celltypist
 train, test, out = sys.argv[1:]
-adata = ad.read_h5ad(train); began = time.perf_counter()
+adata = ad.read_h5ad(train); began = time.process_time()
 model = celltypist.train(adata, labels="y", check_expression=False, n_jobs=1)
-seconds = time.perf_counter() - began
+seconds = time.process_time() - began
 labels = celltypist.annotate(ad.read_h5ad(test), model=model).predicted_labels["predicted_labels"]
 open(out, "w").write("\\n".join([str(seconds), *map(str, labels)]))
 """
@@ -50,18 +60,28 @@ open(out, "w").write("\\n".join([str(seconds), *map(str, labels)]))
 def figures(repeats: int) -> Iterator[Figure]:
     """Print a table of left-out types and yield the medians."""
     torch.set_num_threads(1)
-    for name, take in SETS.items():
-        cells = take(np.random.default_rng(0))
+    for name in SETS:
+        cells = drawn(name, 0)
         print(f"\n{name}, a type left out: AUROC of novelty and of one minus the largest probability\n")
         found = np.array(list(left_out(cells)))
         yield Figure(f"{name}: AUROC of novelty, types left out", "", tuple(found[:, 0]))
         yield Figure(f"{name}: AUROC of 1 - largest probability", "", tuple(found[:, 1]))
-        yield from of_cells(name, [take(np.random.default_rng(seed)) for seed in range(repeats)])
-    for name, read in (("wnv12 (12 mice)", wnv12), ("aml_flow (10 people)", aml_flow)):
-        samples, y = read()
+        yield from of_cells(name, [drawn(name, seed) for seed in range(repeats)])
+    for name, read in patient_cases.SETS.items():
+        yield from of_features(name)
         for what, rule in PATIENT_RULES.items():
-            scores = [_patients(samples, y, rule, seed) for seed in range(repeats)]
+            scores = [_of_patients(read(), rule, seed) for seed in range(repeats)]
             yield Figure(f"{name}: AUROC, {what}", "", tuple(scores))
+
+
+def _of_patients(patients: Patients, rule: FitRule, seed: int) -> float:
+    """Return the AUROC over held-out donors of four folds."""
+    fold, score = patient_cases.fold_of(patients.y, seed), np.zeros(len(patients.y))
+    for one in np.unique(fold):
+        train, test = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
+        model = patient_cases.taught(patients.some(train), np.zeros(len(train), np.int64), rule)
+        score[test] = patient_cases.probability(model, patients.some(test))
+    return float(roc_auc_score(patients.y, score))
 
 
 def left_out(cells: Cells) -> Iterator[tuple[float, float]]:
@@ -87,9 +107,9 @@ def of_cells(name: str, folds: list[Cells]) -> Iterator[Figure]:
     ours, lda, majority, theirs, seconds = [], [], [], [], {"ours": [], "CellTypist": []}
     for cells in folds:
         rows, truth = np.flatnonzero(~cells.held_out), cells.y[cells.held_out]
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         model = _taught(cells.X[rows], cells.y[rows], int(cells.y.max()) + 1)
-        seconds["ours"].append(time.perf_counter() - began_s)
+        seconds["ours"].append(time.process_time() - began_s)
         ours.append(macro_f1(cells, model.state))
         nearest = model.novelty.density.distances(cells.X[cells.held_out]).argmin(axis=1)
         present = np.flatnonzero(model.state.arrays["novelty.count"])
@@ -104,8 +124,8 @@ def of_cells(name: str, folds: list[Cells]) -> Iterator[Figure]:
     yield Figure(f"{name}: macro-F1, majority", "", tuple(majority))
     if theirs:
         yield Figure(f"{name}: macro-F1, CellTypist", "", tuple(theirs))
-        yield Figure(f"{name}: time, ours with calibration", "s", tuple(seconds["ours"]))
-        yield Figure(f"{name}: time, CellTypist's training", "s", tuple(seconds["CellTypist"]))
+        yield Figure(f"{name}: processor time, ours with calibration", "s", tuple(seconds["ours"]))
+        yield Figure(f"{name}: processor time, CellTypist's training", "s", tuple(seconds["CellTypist"]))
 
 
 def _f1(truth: np.ndarray, called: np.ndarray) -> float:
@@ -116,92 +136,49 @@ def _taught(X: sparse.csr_matrix, y: np.ndarray, n_types: int) -> released.Train
     types = tuple(f"type {i:02d}" for i in range(n_types))
     study = Study(name="models", modality="rna", stages=("features", "cell"), cell_types=types, cell=CELLS_OF_MODEL)
     validation = np.random.default_rng(0).random(len(y)) < 0.2
-    cells = _site(X, y, np.zeros(len(y), np.int64), np.full(1, -1), validation=validation)
+    cells = replace(one_site(X, y), validation=validation)
     return released.assemble(learn([Learner(study, cells, threads=1)]), study, cells.feature_ids, {})
 
 
-def _site(
-    X: object,
-    y: np.ndarray,
-    sample: np.ndarray,
-    condition: np.ndarray,
-    *,
-    validation: np.ndarray,
-    modality: str = "rna",
-) -> TrainingCells:
-    of_samples = np.array([validation[sample == s].all() for s in range(len(condition))])
-    return TrainingCells(
-        X=X,
-        feature_ids=tuple(f"g{i}" for i in range(X.shape[1])),
-        universe_sha256="",
-        modality=modality,
-        cell_type=y,
-        sample=sample,
-        validation=validation,
-        sample_condition=condition.astype(np.int64),
-        sample_validation=of_samples,
-        donors=tuple(f"d{i}" for i in range(len(condition))),
-    )
+def of_features(name: str) -> Iterator[Figure]:
+    """Yield the AUROC of what is read of a sample: by all markers, and by each marker alone (mean over markers).
+
+    Four folds of donors, scikit-learn's logistic regression of the blocks, each block counting the same.
+    """
+    patients = patient_cases.SETS[name]()
+    fold = patient_cases.fold_of(patients.y, 0)
+    for what, kinds in KINDS.items():
+        single = [_auroc_of(patients, fold, kinds, [marker]) for marker in range(len(patients.markers))]
+        whole = _auroc_of(patients, fold, kinds, range(len(patients.markers)))
+        yield Figure(f"{name}: AUROC of {what}, all markers", "", (whole,))
+        if kinds != ("clusters",):
+            yield Figure(f"{name}: AUROC of {what}, one marker (over {len(single)} markers)", "", tuple(single))
 
 
-def wnv12() -> tuple[list[np.ndarray], np.ndarray]:
-    """Return arcsinh values of some cells of each mouse, and who was infected."""
-    adata = ad.read_h5ad(DATA.parent / "cytometry" / "wnv12_mouse_bm_flow.h5ad")
-    mice = adata.obs["donor"].astype(str).to_numpy()
-    infected = adata.obs["condition"].astype(str) != "Mock"
-    rows = [np.flatnonzero(mice == mouse) for mouse in np.unique(mice)]
-    y = np.array([bool(infected.iloc[mine[0]]) for mine in rows], np.int64)
-    return [_some(np.asarray(adata.X[mine], np.float32)) for mine in rows], y
+def _auroc_of(patients: Patients, fold: np.ndarray, kinds: Sequence[str], markers: Sequence[int]) -> float:
+    score = np.zeros(len(patients.y))
+    for one in np.unique(fold):
+        train = fold != one
+        rows = np.hstack([_block(patients, kind, list(markers), train) for kind in kinds])
+        spread = rows[train].std(axis=0)
+        scaled = (rows - rows[train].mean(axis=0)) / np.where(spread > 0, spread, 1) / np.sqrt(rows.shape[1])
+        score[~train] = (
+            LogisticRegression(C=10.0).fit(scaled[train], patients.y[train]).decision_function(scaled)[~train]
+        )
+    return float(roc_auc_score(patients.y, score))
 
 
-def aml_flow() -> tuple[list[np.ndarray], np.ndarray]:
-    """Return arcsinh values of each person's events, and who has leukaemia."""
-    import pandas as pd
-
-    from swarmcell.cells.fcs import only_data_set, read_events
-
-    folder = DATA.parent / "cytometry" / "aml_flow"
-    sheet = pd.read_csv(folder / "samples.csv")
-    files = [next(folder.rglob(str(name))) for name in sheet.iloc[:, 0]]
-    values = [_some(np.asarray(read_events(only_data_set(file)), np.float32)) for file in files]
-    return values, (sheet["condition"] == "aml").to_numpy().astype(np.int64)
-
-
-def _some(values: np.ndarray) -> np.ndarray:
-    rows = np.random.default_rng(0).permutation(len(values))[:CELLS_OF_SAMPLE]
-    return np.arcsinh(values[np.sort(rows)] / 150).astype(np.float32)
-
-
-def _patients(samples: list[np.ndarray], y: np.ndarray, rule: FitRule, seed: int) -> float:
-    """Return the AUROC over held-out samples of four folds, each of which has both conditions."""
-    rng, fold = np.random.default_rng(seed), np.zeros(len(y), np.int64)
-    for k in (0, 1):
-        mine = rng.permutation(np.flatnonzero(y == k))
-        fold[mine] = np.arange(len(mine)) % 4
-    score = np.zeros(len(y))
-    for f in range(4):
-        train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        model = _of_patients([samples[i] for i in train], y[train], rule)
-        score[test] = _probability(model, [samples[i] for i in test])
-    return float(roc_auc_score(y, score))
-
-
-def _of_patients(samples: list[np.ndarray], y: np.ndarray, rule: FitRule) -> released.TrainedModel:
-    sample = np.repeat(np.arange(len(samples)), [len(s) for s in samples])
-    study = Study(
-        name="m", modality="cytometry", stages=("features", "patient"), conditions=("well", "ill"), patient=rule
-    )
-    X, none = np.vstack(samples), np.full(len(sample), -1)
-    cells = _site(X, none, sample, y, validation=np.zeros(len(sample), bool), modality="cytometry")
-    state: MergedState = learn([Learner(study, cells, threads=1)])
-    return released.assemble(state, study, cells.feature_ids, {})
-
-
-def _probability(model: released.TrainedModel, samples: list[np.ndarray]) -> np.ndarray:
-    sample = np.repeat([f"{i:03d}" for i in range(len(samples))], [len(s) for s in samples])
-    adata = ad.AnnData(np.vstack(samples))
-    adata.obs["sample"], adata.var_names = sample, list(model.panel_ids)
-    return model.predict_samples(adata)[1][:, 1]
+def _block(patients: Patients, kind: str, markers: list[int], train: np.ndarray) -> np.ndarray:
+    """Return one block of the samples' features; clusters are found among the training donors' cells."""
+    n, cells = len(patients.y), np.vstack(patients.samples)[:, markers]
+    sample = np.repeat(np.arange(n), [len(one) for one in patients.samples])
+    if kind != "clusters":
+        return sample_features.compute(cells, sample, n, kinds=[kind], cell_type=None, n_types=0)
+    known = cells[train[sample]]
+    found = KMeans(N_CLUSTERS, n_init=1, random_state=0).fit((known - known.mean(0)) / known.std(0))
+    cluster = found.predict((cells - known.mean(0)) / known.std(0))
+    counts = np.array([np.bincount(cluster[sample == one], minlength=N_CLUSTERS) for one in range(n)])
+    return np.vstack([sample_features.centred_log_ratio(one) for one in counts])
 
 
 def _celltypist(python: str, cells: Cells) -> tuple[np.ndarray, float]:

@@ -28,21 +28,28 @@ from swarmcell.model.training_cells import TrainingCells
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rna"
 SITES, N_GENES, N_CELLS = 5, 500, 1000
+LEAST_CELLS = 10  # a type with fewer is left out of the folds
+N_FOLDS: Mapping[str, int] = {"pbmc68k_reduced": 3, "kang3": 3, "mixology": 2, "pbmc_3prime": 2}
 L2 = 1e-3
-ROUNDS = 40
-ADAM = {"l2": L2, "rounds_max": ROUNDS, "learning_rate": 0.003}
-DESCENT = {"l2": L2, "rounds_max": 60, "learning_rate": 0.05, "epochs_per_round": 10}
+LOCAL = {
+    "l2": L2,
+    "steps_per_round": 10,
+    "rounds_max": 40,
+}  # all sites hold fewer cells than a batch: an epoch would be one step
+AVERAGES: Mapping[str, FitRule] = {
+    "fedavg": FitRule(merge="fedavg", **LOCAL),
+    "fedprox": FitRule(merge="fedprox", proximal=0.1, **LOCAL),
+    "scaffold": FitRule(merge="scaffold", **LOCAL),
+    "fednova": FitRule(merge="fednova", **LOCAL),
+    "fedadam": FitRule(merge="fedadam", **LOCAL),
+    "median": FitRule(merge="median", **LOCAL),
+    "trimmed-mean": FitRule(merge="trimmed-mean", **LOCAL),
+    "multi-krum": FitRule(merge="multi-krum", **LOCAL),
+    "geometric-median": FitRule(merge="geometric-median", **LOCAL),
+}
 RULES: Mapping[str, FitRule] = {
     "exact-sum": FitRule(l2=L2, tolerance=1e-5),  # labels stand still long before probabilities do
-    "fedavg": FitRule(merge="fedavg", **ADAM),
-    "fedprox": FitRule(merge="fedprox", proximal=0.1, **ADAM),
-    "scaffold": FitRule(merge="scaffold", **DESCENT),
-    "fednova": FitRule(merge="fednova", **DESCENT),
-    "fedadam": FitRule(merge="fedadam", **ADAM),
-    "median": FitRule(merge="median", **ADAM),
-    "trimmed-mean": FitRule(merge="trimmed-mean", **ADAM),
-    "multi-krum": FitRule(merge="multi-krum", **ADAM),
-    "geometric-median": FitRule(merge="geometric-median", **ADAM),
+    **AVERAGES,
 }
 ROBUST = ("median", "trimmed-mean", "multi-krum", "geometric-median")
 FAMILY = ("fedavg", "fedprox", "scaffold", "fednova", "fedadam")
@@ -50,53 +57,105 @@ FAMILY = ("fedavg", "fedprox", "scaffold", "fednova", "fedadam")
 
 @dataclass(frozen=True)
 class Cells:
-    """Log-normalised cells of one set and their types, some of them held out."""
+    """Log-normalised cells of one set and their types, some of them held out; `batch` says who measured them."""
 
     X: sparse.csr_matrix
     y: np.ndarray
     held_out: np.ndarray
+    batch: np.ndarray
 
 
-def pbmc68k(rng: np.random.Generator) -> Cells:
+@dataclass(frozen=True)
+class Measured:
+    """A published set: log-normalised cells, their types, and the donors or batches that they are of."""
+
+    X: sparse.csr_matrix
+    labels: np.ndarray
+    unit: np.ndarray
+
+
+def pbmc68k() -> Measured:
     """700 PBMC of one donor, 10 types, which scanpy ships."""
     adata = sc.datasets.pbmc68k_reduced()
-    return _cells(sparse.csr_matrix(adata.raw.X), adata.obs["bulk_labels"], rng)
+    return _measured(adata.raw.X, adata.obs["bulk_labels"], np.zeros(adata.n_obs))
 
 
-def kang3(rng: np.random.Generator) -> Cells:
-    """1,000 of 9,516 PBMC of three lupus patients, 8 types, 100 genes."""
-    return _normalised("kang3_100genes", rng)
+def kang3() -> Measured:
+    """9,516 PBMC of three lupus patients, 8 types, 100 genes."""
+    return _normalised("kang3_100genes", "donor")
 
 
-def mixology(rng: np.random.Generator) -> Cells:
-    """811 cells of five lung cancer lines, CEL-seq2."""
-    return _normalised("mixology_celseq2_singlets", rng)
+def mixology() -> Measured:
+    """811 cells of five lung cancer lines, CEL-seq2, four batches."""
+    return _normalised("mixology_celseq2_singlets", "study")
 
 
-SETS: Mapping[str, Callable[[np.random.Generator], Cells]] = {
+def pbmc_3prime() -> Measured:
+    """770 PBMC by two chemistries of 10x, log-normalised by whoever published them."""
+    adata = ad.read_h5ad(DATA / "pbmc_3prime_lognorm.h5ad")
+    return _measured(adata.X, adata.obs["cell_type"], adata.obs["study"])
+
+
+SETS: Mapping[str, Callable[[], Measured]] = {
     "pbmc68k_reduced": pbmc68k,
     "kang3": kang3,
     "mixology": mixology,
+    "pbmc_3prime": pbmc_3prime,
 }
 
 
-def _normalised(name: str, rng: np.random.Generator) -> Cells:
+def _normalised(name: str, unit: str) -> Measured:
     adata = ad.read_h5ad(DATA / f"{name}.h5ad")
-    adata = adata[np.sort(rng.permutation(adata.n_obs)[:N_CELLS])].copy()
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    return _cells(sparse.csr_matrix(adata.X), adata.obs["cell_type"], rng)
+    return _measured(adata.X, adata.obs["cell_type"], adata.obs[unit])
 
 
-def _cells(X: sparse.csr_matrix, labels: Sequence[str], rng: np.random.Generator) -> Cells:
-    y = np.unique(np.asarray(labels, str), return_inverse=True)[1].astype(np.int64)
-    spread = np.asarray(X.multiply(X).mean(axis=0)).ravel() - np.asarray(X.mean(axis=0)).ravel() ** 2
+def _measured(X: object, labels: Sequence[str], unit: Sequence[object]) -> Measured:
+    coded = np.unique(np.asarray(unit, str), return_inverse=True)[1]
+    return Measured(sparse.csr_matrix(X, dtype=np.float32), np.asarray(labels, str), coded)
+
+
+def drawn(name: str, seed: int) -> Cells:
+    """Return up to 1,000 cells of a set, 30 % of each type held out."""
+    rng, whole = np.random.default_rng(seed), SETS[name]()
+    rows = np.sort(rng.permutation(len(whole.labels))[:N_CELLS])
+    held_out = np.zeros(len(rows), bool)
+    for kind in np.unique(whole.labels[rows]):
+        of_kind = rng.permutation(np.flatnonzero(whole.labels[rows] == kind))
+        held_out[of_kind[: max(1, round(0.3 * len(of_kind)))]] = True
+    return _cells(whole, rows, held_out)
+
+
+def folds(name: str) -> list[Cells]:
+    """Return a set in its folds: of `kang3` each holds one patient out; of the others as many cells of each type.
+
+    So each cell is judged once by models that never saw it (of `kang3`, up to 1,000 of each patient).
+    """
+    rng, whole = np.random.default_rng(0), SETS[name]()
+    of = np.zeros(len(whole.labels), np.int64) - 1
+    for kind in np.unique(whole.labels):
+        rows = rng.permutation(np.flatnonzero(whole.labels == kind))
+        if len(rows) >= LEAST_CELLS:
+            of[rows] = np.arange(len(rows)) % N_FOLDS[name]
+    if name == "kang3":
+        of = whole.unit
+    return [_fold(whole, of, fold, rng) for fold in range(N_FOLDS[name])]
+
+
+def _fold(whole: Measured, of: np.ndarray, fold: int, rng: np.random.Generator) -> Cells:
+    train, test = (rng.permutation(np.flatnonzero(mask))[:N_CELLS] for mask in ((of >= 0) & (of != fold), of == fold))
+    rows = np.sort(np.concatenate([train, test]))
+    return _cells(whole, rows, np.isin(rows, test))
+
+
+def _cells(whole: Measured, rows: np.ndarray, held_out: np.ndarray) -> Cells:
+    """Return some cells on the genes that vary most among those of training."""
+    known, X = np.unique(whole.labels), whole.X[rows]
+    train = X[~held_out]
+    spread = np.asarray(train.multiply(train).mean(axis=0)).ravel() - np.asarray(train.mean(axis=0)).ravel() ** 2
     genes = np.sort(np.argsort(-spread, kind="stable")[:N_GENES])
-    held_out = np.zeros(len(y), bool)
-    for kind in np.unique(y):
-        rows = rng.permutation(np.flatnonzero(y == kind))
-        held_out[rows[: max(1, round(0.3 * len(rows)))]] = True
-    return Cells(X[:, genes].astype(np.float32).tocsr(), y, held_out)
+    return Cells(X[:, genes].tocsr(), np.searchsorted(known, whole.labels[rows]), held_out, whole.unit[rows])
 
 
 def iid(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -123,22 +182,29 @@ def two_sites(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 SPLITS = {"iid": iid, "Dirichlet(0.3)": dirichlet, "two sites per type": two_sites}
+BY_BATCH = "one batch per site"
+
+
+def dealt(cells: Cells, split: str, seed: Sequence[int]) -> np.ndarray:
+    """Return the site of each training cell."""
+    train = ~cells.held_out
+    return cells.batch[train] if split == BY_BATCH else SPLITS[split](cells.y[train], np.random.default_rng(seed))
 
 
 def learners(cells: Cells, of: np.ndarray, rule: FitRule, *, flipped: int = -1) -> list[Learner]:
     """Return a learner per site that has cells; `flipped` is the site whose labels are reversed."""
     types = tuple(f"type {i:02d}" for i in range(int(cells.y.max()) + 1))
     study = Study(name="merges", modality="rna", stages=("features", "cell"), cell_types=types, cell=rule)
-    train = np.flatnonzero(~cells.held_out)
+    train, X = np.flatnonzero(~cells.held_out), cells.X.toarray()  # dense: small batches of a CSR are mostly overhead
     made = []
     for site in sorted(set(of.tolist())):
         rows = train[of == site]
         y = len(types) - 1 - cells.y[rows] if site == flipped else cells.y[rows]
-        made.append(Learner(study, one_site(cells.X[rows], y), threads=1))
+        made.append(Learner(study, one_site(X[rows], y), threads=1))
     return made
 
 
-def one_site(X: sparse.csr_matrix, y: np.ndarray) -> TrainingCells:
+def one_site(X: sparse.csr_matrix | np.ndarray, y: np.ndarray) -> TrainingCells:
     """Return cells as one site's, all for training."""
     return TrainingCells(
         X=X,
@@ -212,19 +278,32 @@ def probabilities(cells: Cells, state: MergedState) -> np.ndarray:
     return softmax(logits(to_floats(parameters_of(state, "cell")), cells.X, scaling))
 
 
-def oracle(cells: Cells) -> np.ndarray:
-    """Return the same of scikit-learn's class-balanced fit to all training cells."""
-    dense, train = cells.X.toarray().astype(np.float64), ~cells.held_out
-    spread = dense[train].std(axis=0)
-    scaled = (dense - dense[train].mean(axis=0)) / np.where(spread > 0, spread, 1)
+def oracle(cells: Cells, rows: np.ndarray | None = None, *, tol: float = 1e-10) -> np.ndarray:
+    """Return the probabilities of all cells by scikit-learn's class-balanced fit to some training cells, or to all.
+
+    Shape `(n_cells, n_types)`: a type that is not among these cells has none.
+    """
+    rows = np.flatnonzero(~cells.held_out) if rows is None else rows
+    dense, found = cells.X.toarray().astype(np.float64), np.zeros((len(cells.y), int(cells.y.max()) + 1))
+    present = np.unique(cells.y[rows])
+    if len(present) == 1:
+        found[:, present] = 1.0
+        return found
+    spread = dense[rows].std(axis=0)
+    scaled = (dense - dense[rows].mean(axis=0)) / np.where(spread > 0, spread, 1)
     fit = LogisticRegression(
-        C=1 / (L2 * train.sum()), class_weight="balanced", tol=1e-10, max_iter=20_000, solver="newton-cg"
+        C=1 / (L2 * len(rows)), class_weight="balanced", tol=tol, max_iter=20_000, solver="newton-cg"
     )
-    return fit.fit(scaled[train], cells.y[train]).predict_proba(scaled)
+    found[:, present] = fit.fit(scaled[rows], cells.y[rows]).predict_proba(scaled)
+    return found
+
+
+def called(cells: Cells, state: MergedState) -> np.ndarray:
+    """Return the types that a finished study's cell model gives the held-out cells."""
+    scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
+    return logits(to_floats(parameters_of(state, "cell")), cells.X[cells.held_out], scaling).argmax(axis=1)
 
 
 def macro_f1(cells: Cells, state: MergedState) -> float:
     """Return the macro-F1 of a finished study's cell model on the held-out cells."""
-    scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
-    outputs = logits(to_floats(parameters_of(state, "cell")), cells.X[cells.held_out], scaling)
-    return float(f1_score(cells.y[cells.held_out], outputs.argmax(axis=1), average="macro", zero_division=0))
+    return float(f1_score(cells.y[cells.held_out], called(cells, state), average="macro", zero_division=0))

@@ -4,9 +4,11 @@ Rules: float64, in chunks of a fixed number of rows, straight from CSR; only a c
 sites add up to the mean class-weighted loss of the pinned sites and its gradient; the penalty is added by the merge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -20,6 +22,7 @@ from swarmcell.model.stages import class_weights
 
 LOSS_MAX = float(SUM_LAST >> EXACT_BITS)
 _CHUNK_ROWS = 4096
+_Found: TypeAlias = tuple[float, Floats, Floats]  # loss, and slopes of the intercepts and of the coefficients
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,28 @@ def sums(parameters: Mapping[str, Floats], examples: Examples, swarm_by_class: A
     weights = class_weights(swarm_by_class) / float(swarm_by_class.sum())
     folded = parameters["weight"] / examples.scaling.scale
     at = (folded.T, parameters["bias"] - folded @ examples.scaling.mean)
-    chunks = _chunks(len(examples.train))
     loss, bias, raw = 0.0, np.zeros(len(weights)), np.zeros(at[0].shape)
-    with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(chunks), threads):  # a few chunks at a time: their gradients wait in memory
-            work = [pool.submit(_chunk, at, examples, weights, part) for part in chunks[first : first + threads]]
-            for part in work:
-                found = part.result()
-                loss, bias, raw = loss + found[0], bias + found[1], raw + found[2]
+    for found in _each(partial(_chunk, at, examples, weights), _chunks(len(examples.train)), threads):
+        loss, bias, raw = loss + found[0], bias + found[1], raw + found[2]
     gradient = (raw.T - np.outer(bias, examples.scaling.mean)) / examples.scaling.scale
     return Sums(max(loss, 0.0), bias, gradient)
+
+
+def _each(work: Callable[[slice], _Found], chunks: list[slice], threads: int) -> Iterator[_Found]:
+    """Yield what work finds in each chunk, in order; a few chunks at a time, for their gradients wait in memory."""
+    if min(threads, len(chunks)) < 2:  # to start a thread takes longer than a small site's sums
+        yield from map(work, chunks)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(chunks), threads):
+            yield from pool.map(work, chunks[first : first + threads])
 
 
 def _chunks(n_rows: int) -> list[slice]:
     return [slice(start, start + _CHUNK_ROWS) for start in range(0, n_rows, _CHUNK_ROWS)]
 
 
-def _chunk(at: tuple[Floats, Floats], examples: Examples, weights: Floats, part: slice) -> tuple[float, Floats, Floats]:
+def _chunk(at: tuple[Floats, Floats], examples: Examples, weights: Floats, part: slice) -> _Found:
     """Return loss, slope of the intercepts and of the coefficients of unscaled features, over some training rows."""
     rows = examples.train[part]
     X, y = _rows(examples.X, rows), examples.y[rows]
