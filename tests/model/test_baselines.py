@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
 from swarmcell.model import baselines
-from swarmcell.model.baselines import diagonal_discriminant, site_only
+from swarmcell.model.baselines import diagonal_discriminant, same_site, site_only, site_only_of
 from swarmcell.model.fixed import to_int64
+from swarmcell.model.learning import Learner
+from swarmcell.model.summary import summary
+
+TABLES = st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=5)
 
 
 def test_a_site_for_each_condition_is_an_alarm_that_says_so_loudly():
@@ -39,6 +43,38 @@ def test_the_alarm_is_rare_where_there_is_nothing_to_find():
     tables = [rng.multinomial(24, np.ones(6) / 6).reshape(3, 2) for _ in range(60)]
     found = [site_only(table) for table in tables]
     assert sum(one is not None and one.is_alarm for one in found) <= 8  # 3 expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    table=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=5), cut=st.integers(0, 5)
+)
+def test_the_sums_of_sites_give_the_association_of_their_table(table, cut):
+    table = np.array(table)
+    site, condition = (np.repeat(index.ravel(), table.ravel()) for index in np.indices(table.shape))
+    parts = [same_site(site[mine], condition[mine], 3) for mine in (site < cut, site >= cut)]
+    arrays = {"baseline.n_by_site": table.sum(axis=0, keepdims=True)}
+    arrays |= {"baseline.same_site": parts[0][0] + parts[1][0], "baseline.n_sites": parts[0][1] + parts[1][1]}
+    found, expected = site_only_of(arrays), site_only(table)
+    if expected is None:
+        assert found is None
+        return
+    assert found.association == pytest.approx(expected.association, abs=1e-3)
+    assert (found.n_sites, found.n_samples, found.chance) == (expected.n_sites, expected.n_samples, expected.chance)
+    if (table.sum(axis=1) > 0).all() and (table.sum(axis=0) > 0).all():
+        assert found.p == pytest.approx(chi2_contingency(table, correction=False).pvalue, abs=1e-3)
+    assert "Cramer's V" in found.sentence()
+
+
+def test_a_pooled_run_and_a_secret_sum_raise_the_alarm_of_the_swarm(lab, make):
+    sites = [make("site-a", conditions=("control",), n_donors=7), make("site-b", conditions=("disease",), n_donors=7)]
+    study = lab.study(stages=("features", "patient"))
+    swarm = summary(lab.learnt(lab.learners(*sites, study=study)))["site_only"]
+    pooled = summary(lab.learnt([Learner(study, lab.cells(*sites, study=study))]))["site_only"]
+    for found in (swarm, pooled):
+        assert found["sentence"].startswith("ALARM")
+        assert found["n_sites"] == 2
+        assert found["association"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("table", [[[3, 4]], [[3, 0], [5, 0]], [], [[0, 0], [3, 4]]])

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.optimize import minimize_scalar
 from sklearn.covariance import EmpiricalCovariance
+from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
 from swarmcell.model import novelty, released, temperature
@@ -55,6 +57,18 @@ def test_the_distance_of_a_swarm_is_that_of_the_pooled_training_cells(lab, sites
     expected = np.log(np.einsum("nki,ij,nkj->nk", offsets, precision, offsets).min(axis=1))
     X = np.vstack([cells.X.toarray()[~cells.validation] for cells in both])
     np.testing.assert_allclose(novelty_of(state).density.log_distance(X), expected, atol=1e-4)
+
+
+def test_the_ridge_of_one_round_is_scikit_learns_of_the_pooled_training_cells(lab, sites):
+    state = lab.learnt(lab.learners(*sites))
+    both = [lab.cells(site) for site in sites]
+    X = sparse.vstack([cells.X[~cells.validation] for cells in both])
+    y = np.concatenate([cells.cell_type[~cells.validation] for cells in both])
+    density = novelty_of(state).density
+    projected = density.projection(X)
+    alpha = novelty.RIDGE * np.trace(np.cov(projected.T, bias=True)) / projected.shape[1] * len(y)
+    expected = Ridge(alpha=alpha).fit(projected, np.eye(3)[y]).predict(projected)
+    np.testing.assert_allclose(density.ridge(X), expected, atol=1e-4)
 
 
 def test_a_type_that_nobody_taught_is_found_and_few_known_cells_are_called_unknown(lab, sites, make):

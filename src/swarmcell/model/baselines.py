@@ -10,11 +10,12 @@ Dudoit et al. 2002, doi 10.1198/016214502753479248 (diagonal discriminants do we
 2001, doi 10.1073/pnas.091062498 (a constant added to each deviation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import chdtrc
 
 from swarmcell.cells.batches import generator
 from swarmcell.model.encoding import Array
@@ -67,15 +68,16 @@ class SiteOnly:
     association
         Cramer's V of site and condition, 0 to 1.
     balanced_accuracy, chance
-        Of calling each sample by the other samples of its site, and of calling all alike.
+        Of calling each sample by the other samples of its site, and of calling all alike; the first is `None` where
+        only sums over sites are known.
     p
-        Of a permutation test of the association.
+        Of a permutation test of the association; of the chi-squared test where only sums are known.
     """
 
     n_sites: int
     n_samples: int
     association: float
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     chance: float
     p: float
 
@@ -86,9 +88,13 @@ class SiteOnly:
 
     def sentence(self) -> str:
         """Say it in words."""
+        accuracy = ""
+        if self.balanced_accuracy is not None:
+            accuracy = f"balanced accuracy of the site alone {self.balanced_accuracy:.2f} against {self.chance:.2f}"
+            accuracy += " by chance, "
         facts = (
-            f"Cramer's V {self.association:.2f}, balanced accuracy of the site alone {self.balanced_accuracy:.2f} "
-            f"against {self.chance:.2f} by chance, p = {self.p:.3g}, {self.n_samples} samples of {self.n_sites} sites"
+            f"Cramer's V {self.association:.2f}, {accuracy}p = {self.p:.3g}, {self.n_samples} samples of "
+            f"{self.n_sites} sites"
         )
         if self.is_alarm:
             return (
@@ -125,6 +131,48 @@ def site_only(n_by_site: Array | Sequence[Sequence[int]], *, seed: int = 0) -> S
         balanced_accuracy=_left_one_out(table),
         chance=1 / table.shape[1],
         p=(1 + reached) / (1 + N_PERMUTATIONS),
+    )
+
+
+def same_site(site: Array, condition: Array, n_conditions: int) -> tuple[Array, Array]:
+    """Return what sites add up so that their association with the condition is known and no site's own table.
+
+    Parameters
+    ----------
+    site, condition
+        Codes of each sample; condition -1 is unlabelled.
+
+    Returns
+    -------
+    Of each condition the sum over sites of `n_of_condition**2 / n` (fixed point 2**-24), and the number of sites.
+    """
+    known = condition >= 0
+    table = np.zeros((int(site.max(initial=-1)) + 1, n_conditions), np.int64)
+    np.add.at(table, (site[known], condition[known]), 1)
+    table = table[table.sum(axis=1) > 0]
+    shares = (table * table << STATISTICS_BITS) // np.maximum(table.sum(axis=1), 1)[:, None]
+    return shares.sum(axis=0), np.array([len(table)], np.int64)
+
+
+def site_only_of(arrays: Mapping[str, Array]) -> SiteOnly | None:
+    """Return how well the site predicts the condition, by a merged state's arrays: by its table, or by its sums."""
+    table = np.asarray(arrays.get("baseline.n_by_site", np.zeros((0, 0))), np.int64)
+    if len(table) != 1 or "baseline.same_site" not in arrays:
+        return site_only(table)
+    n, n_sites = table[0].astype(np.float64), int(arrays["baseline.n_sites"][0])
+    present = n > 0
+    if n_sites < 2 or present.sum() < 2:
+        return None
+    same = to_float(arrays["baseline.same_site"], STATISTICS_BITS)[present]
+    observed = max(float(n.sum() * ((same / n[present]).sum() - 1)), 0.0)
+    smaller = min(n_sites, int(present.sum())) - 1
+    return SiteOnly(
+        n_sites=n_sites,
+        n_samples=int(n.sum()),
+        association=float(np.sqrt(min(observed / (n.sum() * smaller), 1.0))),
+        balanced_accuracy=None,
+        chance=1 / int(present.sum()),
+        p=float(chdtrc((n_sites - 1) * (int(present.sum()) - 1), observed)),
     )
 
 

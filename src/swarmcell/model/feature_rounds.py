@@ -15,6 +15,7 @@ import numpy as np
 
 from swarmcell.errors import CellsError, ModelError
 from swarmcell.model import class_floors, sample_features, variable_genes
+from swarmcell.model.baselines import same_site
 from swarmcell.model.contribution import COUNT_MAX, SUM_MAX, Slot, Update, add, n_sites
 from swarmcell.model.encoding import Array
 from swarmcell.model.moments import mean_and_scale, sums, variance_numerator, widen
@@ -180,8 +181,12 @@ def choose(rule: FeatureRule, n: int, first: Array, second: Array) -> Array:
     return np.array(sorted(best), np.int64)
 
 
-def sample_statistics(features: Array, condition: Array, n_conditions: int) -> dict[str, Array]:
-    """Return a site's sums over its training samples' features: of all, and of those of each condition."""
+def sample_statistics(features: Array, condition: Array, n_conditions: int, site: Array) -> dict[str, Array]:
+    """Return a site's sums over its training samples' features: of all, and of those of each condition.
+
+    `site` tells a pooled run's samples apart: each sum of `baselines.same_site` is over sites.
+    """
+    shares, n_sites_here = same_site(site, condition, n_conditions)
     first, second = sums(features)
     by_condition = [sums(features[condition == k])[0] for k in range(n_conditions)]
     return {
@@ -191,6 +196,8 @@ def sample_statistics(features: Array, condition: Array, n_conditions: int) -> d
         "n_by_condition": _tally(condition, n_conditions),
         "x_by_condition": np.array(by_condition),
         "xx_labelled": sums(features[condition >= 0])[1],
+        "same_site": shares,
+        "n_sites": n_sites_here,
     }
 
 
@@ -204,6 +211,8 @@ def sample_slots(state: MergedState, study: Study) -> dict[str, Slot]:
         "n_by_condition": Slot(bits=64, shape=(n_conditions,), last=COUNT_MAX, signed=False),
         "x_by_condition": Slot(bits=64, shape=(n_conditions, n), last=SUM_MAX),
         "xx_labelled": Slot(bits=64, shape=(n,), last=SUM_MAX, signed=False),
+        "same_site": Slot(bits=64, shape=(n_conditions,), last=SUM_MAX, signed=False),
+        "n_sites": Slot(bits=64, shape=(1,), last=COUNT_MAX, signed=False),
     }
 
 
@@ -220,7 +229,10 @@ def merge_sample_statistics(state: MergedState, study: Study, updates: Sequence[
 
 
 def _for_baselines(updates: Sequence[Update]) -> dict[str, Array]:
-    """Return what the baselines of `model.baselines` are made of; the table of sites is sorted and names none."""
+    """Return what the baselines of `model.baselines` are made of; the table of sites is sorted and names none.
+
+    Where sums over sites are all that is seen, and in a pooled run, the table has one row; the sums then tell.
+    """
     by_site = sorted(update.arrays["n_by_condition"].tolist() for update in updates)
     last = (1 << 63) - 1
     first, second = (np.clip(add(updates, name), -last, last) for name in ("x_by_condition", "xx_labelled"))
@@ -228,6 +240,8 @@ def _for_baselines(updates: Sequence[Update]) -> dict[str, Array]:
         "baseline.n_by_site": np.array(by_site, np.int64),
         "baseline.x_by_condition": first.astype(np.int64),
         "baseline.xx": second.astype(np.int64),
+        "baseline.same_site": np.clip(add(updates, "same_site"), 0, last).astype(np.int64),
+        "baseline.n_sites": np.clip(add(updates, "n_sites"), 0, last).astype(np.int64),
     }
 
 

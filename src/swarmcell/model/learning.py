@@ -118,7 +118,8 @@ class Learner:
             condition = self._conditions(now)
             summed = self._cells.in_sums & (condition == self._cells.sample_condition)
             rows, n_conditions = self._sample_rows(now)[summed], len(self.study.conditions)
-            sums = feature_rounds.sample_statistics(rows, condition[summed], n_conditions)
+            site = self._cells.sample_site[summed]
+            sums = feature_rounds.sample_statistics(rows, condition[summed], n_conditions, site)
             return self._statistics(now, sums, len(rows))
         return self._update(now, stop)
 

@@ -77,11 +77,17 @@ class Density:
         Of each type that has cells, shape `(n_present, n_components)`.
     precision
         Inverse of the covariance within types.
+    shares
+        Of each of these types among the cells, shape `(n_present,)`.
+    within
+        Covariance within types.
     """
 
     projection: Projection
     means: Floats
     precision: Floats
+    shares: Floats
+    within: Floats
 
     @classmethod
     def of(cls, sums: Mapping[str, Array], scaling: Scaling, *, share: float) -> "Density":
@@ -103,7 +109,16 @@ class Density:
         weights = count[present] / n
         within = kept.T @ second @ kept - (means * weights[:, None]).T @ means
         ridge = (RIDGE * np.trace(within) / len(within) + _TINY) * np.eye(len(within))
-        return cls(Projection(scaling, basis @ kept), means, np.linalg.inv(within + ridge))
+        return cls(Projection(scaling, basis @ kept), means, np.linalg.inv(within + ridge), weights, within)
+
+    def ridge(self, X: Matrix) -> Floats:
+        """Return each present type as ridge regression of its indicator tells it, shape `(n_rows, n_present)`."""
+        middle = self.shares @ self.means
+        offsets = self.means - middle
+        total = self.within + (offsets * self.shares[:, None]).T @ offsets
+        penalty = (RIDGE * np.trace(total) / len(total) + _TINY) * np.eye(len(total))
+        weight = np.linalg.solve(total + penalty, (offsets * self.shares[:, None]).T)
+        return np.asarray((self.projection(X) - middle) @ weight + self.shares)
 
     def log_distance(self, X: Matrix) -> Floats:
         """Return the logarithm of the squared Mahalanobis distance to the nearest type, shape `(n_rows,)`."""

@@ -6,7 +6,7 @@ The bytes hold no time and no path: the same training gives the same file.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -26,7 +26,7 @@ from swarmcell.files import writing
 from swarmcell.model import bag_models, calibration_rounds, sample_features
 from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
 from swarmcell.model.fixed import Floats
-from swarmcell.model.novelty import Novelty
+from swarmcell.model.novelty import Density, Novelty
 from swarmcell.model.panel_cells import on_panel, samples_of, standardised
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
@@ -132,14 +132,25 @@ class TrainedModel:
         ModelError
             If the swarm has not described its cells.
         """
+        return self._by_density(adata, lambda density, X: softmax(-density.distances(X) / 2))
+
+    def ridge_types(self, adata: "AnnData") -> Floats:
+        """Return each type's indicator as ridge regression tells it, from sums of one round; the largest is called.
+
+        Raises
+        ------
+        ModelError
+            If the swarm has not described its cells.
+        """
+        return self._by_density(adata, Density.ridge)
+
+    def _by_density(self, adata: "AnnData", tell: Callable[[Density, Matrix], Floats]) -> Floats:
         if self.novelty is None:
             msg = "this model's swarm had no inner-validation donors, so it has not described its cells."
             raise ModelError(msg)
-        present = self.state.arrays["novelty.count"] > 0
+        present, density = self.state.arrays["novelty.count"] > 0, self.novelty.density
         found = np.zeros((adata.n_obs, len(self.cell_types)))
-        found[:, present] = np.concatenate(
-            [softmax(-self.novelty.density.distances(X) / 2) for X in self._chunks(adata)]
-        )
+        found[:, present] = np.concatenate([tell(density, X) for X in self._chunks(adata)])
         return found
 
     def unknown_from(self, rate: float) -> float:

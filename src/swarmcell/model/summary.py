@@ -22,5 +22,5 @@ def summary(state: MergedState) -> dict[str, Any]:
                 "validation_accuracy": round(result.score.accuracy, 6),
             }
     said = {"rounds": state.round, "n_features": len(state.arrays.get("panel", ())), "stages": stages}
-    found = baselines.site_only(state.arrays.get("baseline.n_by_site", ()))
+    found = baselines.site_only_of(state.arrays)
     return said if found is None else said | {"site_only": asdict(found) | {"sentence": found.sentence()}}

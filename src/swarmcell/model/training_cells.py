@@ -87,6 +87,14 @@ class TrainingCells:
         return ~self.withheld if len(self.withheld) else np.ones(self.n_samples, np.bool_)
 
     @property
+    def sample_site(self) -> Codes:
+        """Code of each sample's site, shape `(n_samples,)`; all 0 where the cells' sites are not told apart."""
+        found = np.zeros(self.n_samples, np.int64)
+        if len(self.site):
+            found[self.sample] = self.site
+        return found
+
+    @property
     def n_samples(self) -> int:
         """Number of training samples."""
         return len(self.sample_condition)

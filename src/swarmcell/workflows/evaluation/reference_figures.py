@@ -31,6 +31,7 @@ Progress = Callable[[int], None]
 WHAT = {
     "majority": "always says the commonest class of the training donors",
     "one-round LDA": "the nearest cell type on 30 components, from sums of one round",
+    "one-round ridge": "ridge regression of the cell types on 30 components, from sums of one round",
     "proportions only": "discriminant of the cell-type proportions, from sums of one round",
     "pseudobulk only": "discriminant of the pseudobulk, from sums of one round",
     "site only": "knows the hospital of a sample and nothing else: high figures here mean confounding",
@@ -47,7 +48,7 @@ class _Caller:
 
 
 def cell_baselines(model: TrainedModel, cohort: Cohort, settings: Settings, progress: Progress) -> tuple[Baseline, ...]:
-    """Return the baselines of the cell task: majority, and one-round LDA where the swarm has described its cells."""
+    """Return the baselines of the cell task: majority; one-round LDA and ridge where the swarm described its cells."""
     n_types = len(model.cell_types)
     counted = model.state.arrays.get("cells_by_type")
     scores: dict[str, CellScores] = {}
@@ -56,11 +57,22 @@ def cell_baselines(model: TrainedModel, cohort: Cohort, settings: Settings, prog
         scores["majority"] = _scored(model, cohort, lambda adata: np.tile(commonest, (adata.n_obs, 1)), progress)
     if model.novelty is not None:
         scores["one-round LDA"] = _scored(model, cohort, model.nearest_types, progress)
+        scores["one-round ridge"] = _scored(model, cohort, _calls(model.ridge_types), progress)
     return _named("cell", cell_task(cohort, scores, _quick(settings)), CELL_FIGURES) if scores else ()
 
 
 def _scored(model: TrainedModel, cohort: Cohort, call: Callable[["AnnData"], Floats], progress: Progress) -> CellScores:
     return score_cells(_Caller(model.cell_types, call), cohort, progress)
+
+
+def _calls(scores: Callable[["AnnData"], Floats]) -> Callable[["AnnData"], Floats]:
+    """Return a caller whose probability is 1 for the type of the largest score."""
+
+    def call(adata: "AnnData") -> Floats:
+        found = scores(adata)
+        return np.asarray(np.eye(found.shape[1])[found.argmax(axis=1)], np.float64)
+
+    return call
 
 
 def patient_baselines(
@@ -91,7 +103,7 @@ def site_alarm(cohort: Cohort, files: Sequence[PreparedFile], model: TrainedMode
             row = table.setdefault(cohort.donors[sample.donor].site, np.zeros(len(cohort.conditions), np.int64))
             row[sample.condition] += 1
     found = baselines.site_only([row.tolist() for row in table.values()])
-    return found or baselines.site_only(model.state.arrays.get("baseline.n_by_site", ()))
+    return found or baselines.site_only_of(model.state.arrays)
 
 
 def _quick(settings: Settings) -> Settings:
