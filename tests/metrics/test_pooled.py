@@ -49,16 +49,16 @@ def test_counts_of_two_sites_add_up_to_those_of_both(seed, cut):
 def test_gradients_are_those_of_finite_differences(name):
     rng = np.random.default_rng(0)
     confusion = rng.integers(1, 50, (3, 3)).astype(np.float64)
-    total = pooled.donor_vectors(confusion[None])[0]
+    total = pooled.donor_vectors(confusion[None], np.array([[9.0, 4.0]]))[0]
     values = {"accuracy": _accuracy, "balanced_accuracy": _balanced, "macro_f1": _macro_f1}[name]
     found = pooled.GRADIENTS[name](total, 3)
-    for j in range(9):
-        step = np.eye(9)[j] * 1e-5
+    for j in range(11):
+        step = np.eye(11)[j] * 1e-5
         assert found[j] == pytest.approx((values(total + step) - values(total - step)) / 2e-5, abs=1e-7)
 
 
 def _accuracy(v):
-    return v[3:6].sum() / v[:3].sum()
+    return (v[3:6].sum() + v[10]) / (v[:3].sum() + v[9])
 
 
 def _balanced(v):
@@ -66,7 +66,7 @@ def _balanced(v):
 
 
 def _macro_f1(v):
-    return (2 * v[3:6] / (v[:3] + v[6:])).mean()
+    return (2 * v[3:6] / (v[:3] + v[6:9])).mean()
 
 
 def test_intervals_over_donors_hold_the_truth_about_as_often_as_they_say():

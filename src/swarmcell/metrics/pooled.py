@@ -27,10 +27,19 @@ BY_SCORE = "score interval with donors as trials"
 ONE_DONOR = "no interval: one held-out donor"
 
 
-def donor_vectors(confusion: IntArray) -> IntArray:
-    """Return each donor's cells, hits and calls per type, shape `(n_donors, 3 K)`, of matrices `(n_donors, K, K)`."""
+def donor_vectors(confusion: IntArray, merged: IntArray | None = None) -> IntArray:
+    """Return each donor's cells, hits and calls per type, then cells and hits of merged types: `(n_donors, 3 K + 2)`.
+
+    Parameters
+    ----------
+    confusion
+        Shape `(n_donors, K, K)`.
+    merged
+        Cells and hits of the types that are too rare at a site for rows of their own, shape `(n_donors, 2)`.
+    """
     hits = np.diagonal(confusion, axis1=1, axis2=2)
-    return np.concatenate([confusion.sum(axis=2), hits, confusion.sum(axis=1)], axis=1)
+    rest = np.zeros((len(confusion), 2), np.int64) if merged is None else merged
+    return np.concatenate([confusion.sum(axis=2), hits, confusion.sum(axis=1), rest], axis=1)
 
 
 def packed_moments(vectors: IntArray) -> IntArray:
@@ -52,6 +61,7 @@ def cell_figures(
     n_donors: int,
     reliability: FloatArray,
     gaps: IntArray | None = None,
+    merged: IntArray | None = None,
     *,
     level: float = 0.95,
 ) -> dict[str, Estimate]:
@@ -69,9 +79,12 @@ def cell_figures(
         Rows, confidence and hits per bin, shape `(n_bins, 3)`.
     gaps
         Sums over donors of `packed_moments` of `gap_vectors`, over all sites; `None` where a site has none.
+    merged
+        Cells and hits of merged types over all sites, shape `(2,)`: they count in the accuracy alone.
     """
     n_types = len(confusion)
-    total = donor_vectors(confusion[None])[0].astype(np.float64)
+    merged = np.zeros(2, np.int64) if merged is None else merged
+    total = donor_vectors(confusion[None], merged[None])[0].astype(np.float64)
     if not total[:n_types].sum():
         return {name: undefined("no held-out cell of the swarm has a known type") for name in GRADIENTS}
     second = np.zeros((len(total),) * 2) if moments is None else unpacked_moments(moments, len(total))
@@ -82,6 +95,8 @@ def cell_figures(
         gradient = gradient_of(total, n_types)
         variance = float(gradient @ covariance @ gradient)
         value = float(values[name](confusion))
+        if name == "accuracy":
+            value = float((np.trace(confusion) + merged[1]) / (confusion.sum() + merged[0]))
         found[name] = _by_delta(value, variance, n_donors, level) if moments is not None else _without(value)
     found["expected_calibration_error"] = _calibration(reliability, gaps, n_donors, level)
     return found
@@ -155,9 +170,9 @@ def _by_delta(value: float, variance: float, n_donors: int, level: float) -> Est
 
 
 def _of_accuracy(total: FloatArray, n_types: int) -> FloatArray:
-    n, hits = total[:n_types].sum(), total[n_types : 2 * n_types].sum()
+    n, hits = total[:n_types].sum() + total[-2], total[n_types : 2 * n_types].sum() + total[-1]
     ones = np.ones(n_types)
-    return np.concatenate([-hits / n**2 * ones, ones / n, 0 * ones])
+    return np.concatenate([-hits / n**2 * ones, ones / n, 0 * ones, [-hits / n**2, 1 / n]])
 
 
 def _of_balanced(total: FloatArray, n_types: int) -> FloatArray:
@@ -165,16 +180,16 @@ def _of_balanced(total: FloatArray, n_types: int) -> FloatArray:
     held = n > 0
     share = held / held.sum()
     safe = np.where(held, n, 1.0)
-    return np.concatenate([-share * hits / safe**2, share / safe, np.zeros(n_types)])
+    return np.concatenate([-share * hits / safe**2, share / safe, np.zeros(n_types + 2)])
 
 
 def _of_macro_f1(total: FloatArray, n_types: int) -> FloatArray:
-    n, hits, calls = np.split(total, 3)
+    n, hits, calls = np.split(total[: 3 * n_types], 3)
     either = n + calls > 0
     share = either / either.sum()
     safe = np.where(either, n + calls, 1.0)
     by_size = -share * 2 * hits / safe**2
-    return np.concatenate([by_size, share * 2 / safe, by_size])
+    return np.concatenate([by_size, share * 2 / safe, by_size, np.zeros(2)])
 
 
 GRADIENTS = {"accuracy": _of_accuracy, "balanced_accuracy": _of_balanced, "macro_f1": _of_macro_f1}

@@ -1,9 +1,10 @@
 """What a site publishes of an evaluation: integers that add up over sites, and what a reader makes of them.
 
 Rules: counts only, of sums over the site's held-out donors: confusion matrices, histograms with fixed edges, and second
-moments of donors' counts (for intervals). A site with fewer held-out donors than the study's floor publishes nothing; a
-cell type with fewer cells, or a condition with fewer donors, is left out as if it were not held. A reader believes no
-count that contradicts another.
+moments of donors' counts (for intervals). A site with fewer held-out donors than the study's floor publishes nothing.
+Cell types with fewer cells are merged into one row (`merged_counts`), bins with fewer cells or donors into their
+neighbours; a condition with fewer donors is left out, for of two conditions merged nothing is left to tell apart. A
+reader believes no count that contradicts another.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from swarmcell.metrics import cell, pooled
 from swarmcell.metrics.calibration import N_BINS
 from swarmcell.model.study import Floors, Study
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
+from swarmcell.workflows.evaluation.merged_counts import merged_bins, merged_places, rare_types
 from swarmcell.workflows.evaluation.scores import CellScores
 
 Integers = npt.NDArray[np.int64]
@@ -27,6 +29,7 @@ VALUES_MAX = 10_000  # of one entry's key, as `swarm.payloads` has it
 COUNT_MAX = 2**50
 GAPS = (1 + 2 * N_BINS) * (2 + 2 * N_BINS) // 2  # second moments of a donor's rows, confidence and hits per bin
 CELL = "cell.confusion"
+MERGED = "cell.merged"  # cells of the types that are too rare at a site for rows of their own, and hits among them
 PATIENT = "patient.confusion"
 
 
@@ -42,26 +45,38 @@ def count_cells(scores: CellScores, floors: Floors, types: tuple[str, ...]) -> t
     held = scores.confusion.sum(axis=(1, 2)) > 0
     per_donor = scores.confusion[held]
     n_cells = per_donor.sum(axis=(0, 2))
-    small = [k for k in range(len(types)) if 0 < n_cells[k] < floors.cells]
-    per_donor = per_donor.copy()
+    small, is_group = rare_types(n_cells, floors)
+    per_donor, merged = per_donor.copy(), np.zeros((len(per_donor), 2), np.int64)
+    if is_group:
+        merged[:, 0] = per_donor[:, small].sum(axis=(1, 2))
+        merged[:, 1] = per_donor[:, small, small].sum(axis=1)
     per_donor[:, small] = 0
-    n_donors = int((per_donor.sum(axis=(1, 2)) > 0).sum())
+    n_donors = int(((per_donor.sum(axis=(1, 2)) + merged[:, 0]) > 0).sum())
     if n_donors < floors.donors:
         reason = f"cell task: {n_donors} held-out donor(s), below the floor of {floors.donors}; nothing is published"
         return {}, Withheld(reasons=(reason,))
-    why = tuple(f"{types[k]}: {n_cells[k]} cells, below the floor of {floors.cells}; left out" for k in small)
-    counts = {"cell.donors": (n_donors,), CELL: _plain(per_donor.sum(axis=0))}
-    moments = pooled.packed_moments(pooled.donor_vectors(per_donor))
+    counts = {"cell.donors": (n_donors,), CELL: _plain(per_donor.sum(axis=0)), MERGED: _plain(merged.sum(axis=0))}
+    moments = pooled.packed_moments(pooled.donor_vectors(per_donor, merged))
     if len(moments) <= VALUES_MAX and moments.max(initial=0) <= COUNT_MAX:
         counts["cell.moments"] = _plain(moments)
-    if not small:  # a type that is left out would be in the bins
-        sums = scores.reliability[held].sum(axis=0)
+    if is_group or not small:  # a type that is left out would be in the bins
+        by_bin = merged_bins(scores.reliability[held], floors.cells)
+        sums = by_bin.sum(axis=0)
         counts["cell.rows"], counts["cell.hits"] = _plain(sums[:, 0]), _plain(sums[:, 2])
         counts["cell.confidence"] = _plain(np.round(sums[:, 1] * 2**pooled.SCALE_BITS))
-        gaps = pooled.packed_moments(pooled.gap_vectors(scores.reliability[held]))
+        gaps = pooled.packed_moments(pooled.gap_vectors(by_bin))
         if gaps.max(initial=0) <= COUNT_MAX:
             counts["cell.gaps"] = _plain(gaps)
-    return counts, Withheld(reasons=why)
+    return counts, Withheld(reasons=tuple(_said(types, n_cells, small, floors, is_group=is_group)))
+
+
+def _said(
+    types: tuple[str, ...], n_cells: Integers, small: list[int], floors: Floors, *, is_group: bool
+) -> Iterator[str]:
+    for k in small:
+        rare = n_cells[k] < floors.cells
+        what = f"{n_cells[k]} cells, below the floor of {floors.cells}" if rare else f"its {n_cells[k]} cells are next"
+        yield f"{types[k]}: {what}; {'merged with the other rare types' if is_group else 'left out'}"
 
 
 def count_samples(cohort: Cohort, probabilities: Floats, floors: Floors) -> tuple[Counts, Withheld]:
@@ -87,7 +102,8 @@ def count_samples(cohort: Cohort, probabilities: Floats, floors: Floors) -> tupl
     scores = np.zeros((n, n, SCORE_BINS), dtype=np.int64)
     bins = np.minimum((probabilities[rows] * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
     for k in range(n):
-        np.add.at(scores[:, k], (condition[rows], bins[:, k]), 1)
+        places = merged_places(bins[:, k], donor[rows], SCORE_BINS, floors.donors)
+        np.add.at(scores[:, k], (condition[rows], places), 1)
     confusion = cell.confusion(condition[rows], probabilities[rows].argmax(axis=1), n)
     donors = [0 if k in small else n_donors[k] for k in range(n)]
     counts = {PATIENT: _plain(confusion), "patient.donors": tuple(donors), "patient.scores": _plain(scores)}
@@ -117,7 +133,7 @@ def _sizes(study: Study) -> dict[str, int]:
     n_types, n = len(study.cell_types), len(study.conditions)
     sizes: dict[str, int] = {}
     if "cell" in study.stages:
-        sizes |= {"cell.donors": 1, CELL: n_types**2, "cell.moments": 3 * n_types * (3 * n_types + 1) // 2}
+        sizes |= {"cell.donors": 1, CELL: n_types**2, MERGED: 2, "cell.moments": moments_of(n_types)}
         sizes["cell.gaps"] = GAPS
         sizes |= dict.fromkeys(("cell.rows", "cell.hits", "cell.confidence"), N_BINS)
     if "patient" in study.stages:
@@ -125,9 +141,17 @@ def _sizes(study: Study) -> dict[str, int]:
     return sizes
 
 
+def moments_of(n_types: int) -> int:
+    """Return how many second moments a site publishes: of cells, hits and calls per type, and of the merged types."""
+    return (3 * n_types + 2) * (3 * n_types + 3) // 2
+
+
 def _contradictions(counts: Counts, study: Study) -> Iterator[str]:
     if CELL in counts:
-        n_cells, n_donors = sum(counts[CELL]), counts.get("cell.donors", (0,))[0]
+        (n_merged, hits), n_donors = counts.get(MERGED, (0, 0)), counts.get("cell.donors", (0,))[0]
+        n_cells = sum(counts[CELL]) + n_merged
+        if hits > n_merged or 0 < n_merged < study.floors.cells:
+            yield f"{hits} hits among {n_merged} merged cells, where the floor is {study.floors.cells}"
         if n_donors < study.floors.donors or n_donors > n_cells:
             yield f"{n_cells} cells of {n_donors} donors, where the floor is {study.floors.donors}"
         if "cell.rows" in counts and sum(counts["cell.rows"]) != n_cells:

@@ -98,7 +98,7 @@ def parts(published: Mapping[str, Counts], study: Study) -> tuple[SitePart, ...]
             SitePart(
                 site=site,
                 n_donors=0 if fault else counts.get("cell.donors", (0,))[0],
-                n_cells=0 if fault else sum(counts.get(CELL, ())),
+                n_cells=0 if fault else sum(counts.get(CELL, ())) + counts.get(site_counts.MERGED, (0,))[0],
                 samples=dict(zip(study.conditions, table.sum(axis=1).tolist(), strict=True)),
                 fault=fault,
             )
@@ -124,7 +124,6 @@ def _cell(every: list[Counts], study: Study) -> dict[str, Estimate]:
     if not every:
         return {}
     n = len(study.cell_types)
-    width = 3 * n * (3 * n + 1) // 2
     with_moments = all("cell.moments" in counts for counts in every)
     with_bins = all("cell.rows" in counts for counts in every)
     with_gaps = all("cell.gaps" in counts for counts in every)
@@ -132,10 +131,11 @@ def _cell(every: list[Counts], study: Study) -> dict[str, Estimate]:
     reliability = np.stack([bins[0], bins[1] / 2**pooled.SCALE_BITS, bins[2]], axis=1)
     found = pooled.cell_figures(
         site_counts.added(every, CELL, (n, n)),
-        site_counts.added(every, "cell.moments", (width,)) if with_moments else None,
+        site_counts.added(every, "cell.moments", (site_counts.moments_of(n),)) if with_moments else None,
         int(site_counts.added(every, "cell.donors", (1,))[0]),
         reliability,
         site_counts.added(every, "cell.gaps", (site_counts.GAPS,)) if with_gaps else None,
+        site_counts.added(every, site_counts.MERGED, (2,)),
     )
     return found if with_bins else {k: v for k, v in found.items() if k != "expected_calibration_error"}
 
