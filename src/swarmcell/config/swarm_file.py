@@ -142,8 +142,10 @@ def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:
     Raises
     ------
     ConfigError
-        If no swarm can run by these rules: too few founders for `f`, a key twice, `min_updates` over the quorum.
+        If no swarm can run by these rules: too few founders for `f`, a key twice, `min_updates` over the quorum, more
+        privacy spent than the budget.
     """
+    from swarmcell.privacy import accountant  # noqa: PLC0415 (as in `load_config`)
     from swarmcell.privacy.secure_sum import SITES_MIN  # noqa: PLC0415 (as in `load_config`)
 
     founders = tuple(Founder.of(card) for card in cards)
@@ -153,10 +155,11 @@ def create(config: SwarmConfig, cards: Sequence[Card]) -> SwarmFile:
             "knows the other's part from the sum. Add founders, or set it to false."
         )
         raise ConfigError(msg)
+    study = accountant.resolved(config.study)
     least = config.swarm.min_updates or quorum(len(founders), config.swarm.f)
     rules = config.swarm.model_copy(update={"min_updates": least})
-    genesis = _genesis(config.study, rules, founders)
-    return SwarmFile(digest=genesis.digest.hex(), study=config.study, swarm=rules, founders=founders)
+    genesis = _genesis(study, rules, founders)
+    return SwarmFile(digest=genesis.digest.hex(), study=study, swarm=rules, founders=founders)
 
 
 def dump(swarm: SwarmFile) -> bytes:

@@ -29,8 +29,13 @@ def donors_per_class(floors: Floors) -> int:
 
 
 def floors_at_sites(study: Study) -> Floors | None:
-    """Return the floors that each site applies to its classes; `None` where members see sums over sites only."""
-    return None if study.privacy.secure_aggregation else study.floors
+    """Return the floors that each site applies to its classes; `None` where members see sums over sites only.
+
+    Under differential privacy there are none either: noise hides a class's one cell, and a class that stays out because
+    one cell more is missing would show that cell.
+    """
+    hidden = study.privacy.secure_aggregation or study.privacy.differential_privacy is not None
+    return None if hidden else study.floors
 
 
 def withheld_cells(

@@ -21,16 +21,19 @@ from swarmcell.model import (
     bag_models,
     calibration_rounds,
     class_floors,
+    clipped_sums,
     exact_fit,
     feature_rounds,
     fit_rounds,
     local_fit,
     local_rounds,
+    noised_rounds,
     sample_features,
     warm_start,
 )
 from swarmcell.model.classifier import Scaling, logits, to_floats
-from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot, Update, kind_of, screen, stamp
+from swarmcell.model.clipped_sums import Noise, Units
+from swarmcell.model.contribution import FIGURES, Contribution, Kind, MergeOutcome, Slot, Update, kind_of, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
 from swarmcell.model.exact_rounds import ABSENT
 from swarmcell.model.fixed import Floats
@@ -96,8 +99,13 @@ class Learner:
         """Return the merged state before round 1, equal at every peer."""
         return to_bytes(MergedState(rules=rules_digest(self.study), stage=FEATURES, arrays=self._start))
 
-    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
+    def contribute(self, state: bytes, stop: threading.Event, *, noise: Noise | None = None) -> Contribution | None:
         """Return this site's part of the round after `state`; `None` if `stop` was set meanwhile.
+
+        Parameters
+        ----------
+        noise
+            What hides the site's units; a study under differential privacy contributes nothing without.
 
         Raises
         ------
@@ -108,6 +116,8 @@ class Learner:
         if self._cells is None or now.finished:
             msg = "nothing to contribute: the study has ended" if now.finished else "this site has no training cells."
             raise ModelError(msg)
+        if self.study.privacy.differential_privacy is not None:
+            return self._noised(now, noise)
         if now.stage == FEATURES:
             arrays = feature_rounds.cell_statistics(self._cells, self.study, now)
             return self._statistics(now, arrays, self._cells.n_cells)
@@ -140,8 +150,11 @@ class Learner:
         return MergeOutcome(state=to_bytes(merged), left_out=left_out, finished=merged.finished, failure=merged.failure)
 
     def describe(self, state: bytes) -> dict[str, str | int]:
-        """Say what `state` is: stage, phase, rounds."""
-        return describe(from_bytes(state))
+        """Say what `state` is: stage, phase, rounds; under differential privacy also how many noised sums it took."""
+        now = from_bytes(state)
+        if self.study.privacy.differential_privacy is None:
+            return describe(now)
+        return describe(now) | {"noised_sums": noised_rounds.n_spent(now, self.study)}
 
     def slots(self, state: bytes) -> dict[str, Slot]:
         """Return what a site's part of the round after `state` must look like."""
@@ -157,10 +170,12 @@ class Learner:
         return to_bytes(fail(from_bytes(state), text))
 
     def _slots(self, state: MergedState) -> dict[str, Slot]:
-        if state.stage == FEATURES:
-            if self._n_features is None:
-                msg = "the number of features of the universe is not known; give the universe."
-                raise MergeError(msg)
+        if state.stage == FEATURES and self._n_features is None:
+            msg = "the number of features of the universe is not known; give the universe."
+            raise MergeError(msg)
+        if self.study.privacy.differential_privacy is not None:
+            return noised_rounds.slots(state, self.study, self._n_features or 0)
+        if state.stage == FEATURES and self._n_features is not None:
             return feature_rounds.cell_slots(self.study, self._n_features, state)
         if state.phase == "statistics":
             return feature_rounds.sample_slots(state, self.study)
@@ -194,6 +209,40 @@ class Learner:
             n_donors=self._own.n_donors,
             figures={"n": score.n, "correct": score.correct, "nll": score.nll},
         )
+
+    def _noised(self, state: MergedState, noise: Noise | None) -> Contribution:
+        """Return sums over clipped units, with noise; of the site's numbers it states the floors and nothing else."""
+        if noise is None:
+            msg = "a study under differential privacy contributes nothing without noise; this is a bug of swarmcell."
+            raise ModelError(msg)
+        cells, floors = self._own, self.study.floors
+        sums = clipped_sums.on_grid(self._clipped(state, noise))
+        deviation = noised_rounds.deviation(state, self.study, len(cells.feature_ids))
+        kind = kind_of(state)
+        return Contribution(
+            kind=kind,
+            parameters=encode(Named(stamp(state, weight=0), noise.added(sums, deviation))),
+            n_cells=max(floors.cells, floors.donors),
+            n_donors=floors.donors,
+            figures=dict.fromkeys(FIGURES, 0) if kind == "update" else {},
+        )
+
+    def _clipped(self, state: MergedState, noise: Noise) -> dict[str, Floats]:
+        rule, cells = noised_rounds.private(self.study), self._own
+        by_cell = rule.unit == "cell"
+        if state.stage == FEATURES:
+            rows = np.arange(cells.n_cells)
+            return clipped_sums.statistics(cells, self.study, Units.of(rows, rows if by_cell else cells.donor))
+        found = self._examples_of(state)
+        rows = np.sort(np.concatenate([found.train, found.validation]))
+        examples = replace(found, class_weights=noised_rounds.class_weights(state, self.study))
+        donors = cells.donor if state.stage == CELL else _donor_of_samples(cells)
+        units = Units.of(rows, rows if by_cell else donors[rows])
+        if rule.sampling < 1:
+            units = units.drawn(noise.coins(units.n), rule.sampling)
+        device = local_fit.set_up(threads=self._threads, device=self._device)
+        parameters = to_floats(state.group("now"))
+        return clipped_sums.gradients(parameters, examples, units, by_cell=by_cell, clip=rule.clip, device=device)
 
     @property
     def _own(self) -> TrainingCells:
@@ -269,6 +318,13 @@ class Learner:
         return self._samples
 
 
+def _donor_of_samples(cells: TrainingCells) -> Codes:
+    """Return the donor of each sample."""
+    found = np.zeros(cells.n_samples, np.int64)
+    found[cells.sample] = cells.donor
+    return found
+
+
 def describe(state: MergedState) -> dict[str, str | int]:
     """Return stage, phase and rounds, and the newest swarm-wide validation where there is one (integers)."""
     said: dict[str, str | int] = {"stage": state.stage, "phase": state.phase}
@@ -298,6 +354,8 @@ def _advance(state: MergedState, study: Study, updates: Sequence[Update]) -> Mer
     if state.finished:
         msg = "the study has ended; there is no round to merge."
         raise MergeError(msg)
+    if study.privacy.differential_privacy is not None:
+        return replace(noised_rounds.advance(state, study, updates), round=state.round + 1)
     if not updates:
         return replace(state, round=state.round + 1)
     if state.stage == FEATURES:

@@ -101,7 +101,7 @@ def fit(
 
     place = torch.device(device)
     parameters = {n: torch.tensor(a, dtype=torch.float32, device=place, requires_grad=True) for n, a in start.items()}
-    layer = _First(examples.scaling, place)
+    layer = FirstLayer(examples.scaling, place)
     class_weights = torch.tensor(examples.class_weights, dtype=torch.float32, device=place)
     optimiser = _optimiser(list(parameters.values()), rule)
     origin = {name: p.detach().clone() for name, p in parameters.items()}
@@ -110,8 +110,8 @@ def fit(
         if stop.is_set():
             return None
         y = torch.from_numpy(examples.y[batch.rows]).to(place)
-        outputs = _outputs(parameters, batch.X, layer)
-        losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
+        values = outputs(parameters, batch.X, layer)
+        losses = torch.nn.functional.cross_entropy(values, y, reduction="none") * class_weights[y]
         loss = losses.mean() + rule.l2 / 2 * _squares(parameters)
         if rule.merge == "fedprox":
             loss = loss + rule.proximal / 2 * sum((p - origin[n]).square().sum() for n, p in parameters.items())
@@ -140,14 +140,14 @@ def gradient(at: Mapping[str, Floats], examples: Examples, rule: FitRule, *, dev
 
     place = torch.device(device)
     parameters = {n: torch.tensor(a, dtype=torch.float32, device=place, requires_grad=True) for n, a in at.items()}
-    layer = _First(examples.scaling, place)
+    layer = FirstLayer(examples.scaling, place)
     class_weights = torch.tensor(examples.class_weights, dtype=torch.float32, device=place)
     total = {name: np.zeros(array.shape) for name, array in at.items()}
     for start in range(0, len(examples.train), _CHUNK_ROWS):
         rows = examples.train[start : start + _CHUNK_ROWS]
         y = torch.from_numpy(examples.y[rows]).to(place)
-        outputs = _outputs(parameters, dense(examples.X, rows), layer)
-        losses = torch.nn.functional.cross_entropy(outputs, y, reduction="none") * class_weights[y]
+        values = outputs(parameters, dense(examples.X, rows), layer)
+        losses = torch.nn.functional.cross_entropy(values, y, reduction="none") * class_weights[y]
         share = len(rows) / len(examples.train)
         found = torch.autograd.grad(losses.mean() + rule.l2 / 2 * _squares(parameters), list(parameters.values()))
         for name, part in zip(parameters, found, strict=True):
@@ -179,7 +179,7 @@ def _left_by_backward(parameter: "torch.Tensor") -> "torch.Tensor":
     return parameter.grad
 
 
-class _First:
+class FirstLayer:
     """The scaling folded into the first layer's weights: no scaled copy of a batch is made.
 
     On a GPU that has it, a layer before LayerNorm is computed in bfloat16, of scaled values: they need few digits.
@@ -194,6 +194,7 @@ class _First:
         self.in_half = place.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def __call__(self, X: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor") -> "torch.Tensor":
+        """Return the layer's outputs."""
         folded = weight * self.inverse
         return X @ folded.T + (bias - folded @ self.mean)
 
@@ -207,17 +208,19 @@ class _First:
         return (scaled @ weight.to(torch.bfloat16).T).float() + bias
 
 
-def _outputs(parameters: Mapping[str, "torch.Tensor"], X: Matrix, layer: _First) -> "torch.Tensor":
+def outputs(parameters: Mapping[str, "torch.Tensor"], X: Matrix, layer: FirstLayer) -> "torch.Tensor":
+    """Return a classifier's outputs by torch, shape `(n_rows, n_classes)`, of dense rows or of bags."""
     import torch  # noqa: PLC0415
 
     if not isinstance(X, Bags):
-        return _forward(parameters, torch.from_numpy(X).to(layer.place), layer)
+        return forward(parameters, torch.from_numpy(X).to(layer.place), layer)
     weight, bias = parameters["embed_weight"], parameters["embed_bias"]
     bags = (torch.from_numpy(filled(bag)).to(layer.place) for bag in X)
     return torch.stack([bag_models.forward(parameters, layer.hidden(bag, weight, bias)) for bag in bags])
 
 
-def _forward(parameters: Mapping[str, "torch.Tensor"], X: "torch.Tensor", layer: _First) -> "torch.Tensor":
+def forward(parameters: Mapping[str, "torch.Tensor"], X: "torch.Tensor", layer: FirstLayer) -> "torch.Tensor":
+    """Return the outputs of a linear model or a perceptron by torch, shape `(n_rows, n_classes)`."""
     import torch  # noqa: PLC0415
 
     if "hidden_weight" not in parameters:

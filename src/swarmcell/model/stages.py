@@ -17,7 +17,7 @@ from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, to_exact
 from swarmcell.model.merges import rules
 from swarmcell.model.state import DONE, MergedState, StageResult
-from swarmcell.model.study import EXACT, FitRule, Study
+from swarmcell.model.study import EXACT, NOISED, DifferentialPrivacy, FitRule, Study
 
 FEATURES, CELL, PATIENT = "features", "cell", "patient"
 _RUNNING = ("now", "best", "memory", "genes")
@@ -81,7 +81,7 @@ def check_numbers(study: Study) -> None:
         _check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
         _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=0, momentum=0, l2=0)
         _check_least(f"[study.{stage}]", rule, steps_per_round=0)
-        _check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, hostile=0)
+        _check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, noised_rate=1e-9, hostile=0)
         if not rule.momentum < 1:
             msg = f"[study.{stage}] momentum = {rule.momentum}; expected a number from 0 to below 1."
             raise ConfigError(msg)
@@ -90,6 +90,7 @@ def check_numbers(study: Study) -> None:
         msg = f'[study.cell] model = "{study.cell.model}" reads samples, not cells. It is for [study.patient].'
         raise ConfigError(msg)
     check_secure(study)
+    check_private(study)
 
 
 def _check_ids(study: Study) -> None:
@@ -125,6 +126,64 @@ def check_secure(study: Study) -> None:
                 f'secure_aggregation shows sums only. Set merge = "{EXACT}" or an average '
                 f"({', '.join(rules.AVERAGES)}), or secure_aggregation = false."
             )
+            raise ConfigError(msg)
+
+
+def check_private(study: Study) -> None:
+    """Check that all that a study publishes can be noised, where it is under differential privacy.
+
+    Raises
+    ------
+    ConfigError
+        If a stage publishes what has no noise, or a number is impossible.
+    """
+    rule = study.privacy.differential_privacy
+    for stage in study.stages[1:]:
+        if (merge := rule_of(study, stage).merge) != NOISED and rule is not None:
+            msg = (
+                f'[study.{stage}] merge = "{merge}" publishes sums without noise, and [study.privacy] asks for '
+                f'differential_privacy. Set merge = "{NOISED}", or leave differential_privacy out.'
+            )
+            raise ConfigError(msg)
+        if merge == NOISED and rule is None:
+            msg = (
+                f'[study.{stage}] merge = "{NOISED}" needs differential_privacy = {{unit = "cell", epsilon = 8.0}} '
+                f'in [study.privacy], say. For sums without noise set merge = "{EXACT}".'
+            )
+            raise ConfigError(msg)
+    if rule is None:
+        return
+    _check_noise(rule)
+    if study.strata is not None:
+        msg = "[study.privacy] differential_privacy: a study of strata has none yet. Leave it out."
+        raise ConfigError(msg)
+    if PATIENT in study.stages and rule.unit != "donor":
+        msg = (
+            f"[study.privacy] unit = {rule.unit!r}: the stage 'patient' learns from whole donors. Set unit = 'donor', "
+            "or stages = ['features', 'cell']."
+        )
+        raise ConfigError(msg)
+    if study.features.rule != "all" or not study.universe_sha256:
+        msg = (
+            "[study.privacy] differential_privacy: a choice of genes from all cells is not noised. Give a panel that "
+            'was made without these cells as [study] universe, and [study.features] rule = "all".'
+        )
+        raise ConfigError(msg)
+    if study.privacy.cell_digests:
+        msg = "[study.privacy] cell_digests show single cells to members, and no noise hides a digest. Set it to false."
+        raise ConfigError(msg)
+    if study.start_sha256:
+        msg = "[study.privacy] differential_privacy does not start from a released model yet. Leave out [study] start."
+        raise ConfigError(msg)
+
+
+def _check_noise(rule: DifferentialPrivacy) -> None:
+    table = "[study.privacy] differential_privacy:"
+    _check_least(table, rule, epsilon=1e-3, clip=1e-3, sampling=1e-6, bound=1e-3, delta=1e-15, statistics_share=1e-3)
+    _check_least(table, rule, noise_multiplier=0, statistics_multiplier=0)
+    for key, most in (("epsilon", 50.0), ("delta", 0.1), ("sampling", 1.0), ("statistics_share", 0.9)):
+        if getattr(rule, key) > most:
+            msg = f"{table} {key} = {getattr(rule, key)}; expected at most {most:g}."
             raise ConfigError(msg)
 
 

@@ -43,6 +43,8 @@ class TrainingCells:
         Training donors as `site/name`, sorted, those for inner validation included. Never leaves the site.
     counts
         Raw counts of the same cells over the universe, or `None` where the rule of features needs none.
+    donor
+        Code of each cell's donor, in the order of `donors`, shape `(n_obs,)`.
     site
         Code of each cell's site, in the order of `sites`, shape `(n_obs,)`.
     withheld
@@ -65,6 +67,7 @@ class TrainingCells:
     counts: Matrix | None = None
     site: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
     withheld: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    donor: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def n_cells(self) -> int:
@@ -158,6 +161,7 @@ def gather(
         X=_from_disk(sources, rows, stored) if stored else _stack(_in_memory(sources, rows)),
         counts=_counts(sources, rows, counts) if counts else None,
         site=_codes_in_order(obs[SITE])[0],
+        donor=_codes_in_order(who)[0],
         feature_ids=tuple(map(str, sources[0][1].var_names)),
         universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
         modality=str(sources[0][1].uns[UNS]["modality"]),

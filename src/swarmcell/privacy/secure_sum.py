@@ -35,6 +35,7 @@ from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot
 from swarmcell.model.encoding import Array, Named, decode, encode
 from swarmcell.privacy import masks, shares
 from swarmcell.privacy.masks import RoundKeys
+from swarmcell.privacy.noise import Noise
 from swarmcell.privacy.secure_parts import Part, flat, said, screen
 from swarmcell.privacy.secure_state import SHARE_WORDS, SecureState, Session, from_bytes, salt_of, to_bytes
 
@@ -51,7 +52,7 @@ class Summing(Protocol):
         """Return the merged state before round 1."""
         ...
 
-    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
+    def contribute(self, state: bytes, stop: threading.Event, *, noise: Noise | None = None) -> Contribution | None:
         """Return this site's part; `None` if `stop` was set meanwhile."""
         ...
 
@@ -91,12 +92,22 @@ class SecureSum:
         32 bytes that nobody else knows; keys of every round are derived from it. `None` for one who only merges.
     f
         Lying members that the swarm tolerates.
+    noised
+        Whether the study is one under differential privacy: sites add shares of noise, and no sum is taken twice.
     """
 
     def __init__(
-        self, study: Summing, *, n_cells: int = 0, n_donors: int = 0, me: str = "", secret: bytes | None = None, f: int
+        self,
+        study: Summing,
+        *,
+        n_cells: int = 0,
+        n_donors: int = 0,
+        me: str = "",
+        secret: bytes | None = None,
+        f: int,
+        noised: bool = False,
     ) -> None:
-        self._study, self._me, self._secret, self._f = study, me, secret, f
+        self._study, self._me, self._secret, self._f, self._noised = study, me, secret, f, noised
         self._own = Part(author=me, n_cells=n_cells, n_donors=n_donors)
 
     def start(self) -> bytes:
@@ -145,7 +156,7 @@ class SecureSum:
         return {"shares": sealed, "commitment": masks.commitment(keys.own_seed)}
 
     def _masked(self, now: SecureState, session: Session, stop: threading.Event) -> Array | None:
-        made = self._study.contribute(now.inner, stop)
+        made = self._study.contribute(now.inner, stop, **self._noise(session))
         if made is None:
             return None
         keys, mine = self._keys(session.salt), self._place(session)
@@ -157,6 +168,17 @@ class SecureSum:
         pairs = (masks.pair_mask(keys.pair_seed, session.pair_key(i), len(vector), is_first=mine < i) for i in others)
         masked = masks.total([vector.view(np.uint64), masks.own_mask(keys.own_seed, len(vector)), *pairs], len(vector))
         return masked.view(np.int64)
+
+    def _noise(self, session: Session) -> dict[str, Noise]:
+        """Return the noise of a session: so that those who stay add all of it, even if the readers take away theirs."""
+        if not self._noised:
+            return {}
+        assert self._secret is not None, "who only merges does not contribute"  # noqa: S101 (our own bug)
+        return {"noise": Noise(self._secret, session.salt, share=1 / self.honest_min(len(session.sites)))}
+
+    def honest_min(self, n_sites: int) -> int:
+        """Return how many sites, of those whose sum is revealed, add noise that a reader does not know, at least."""
+        return max(SITES_MIN, self._threshold(n_sites)) - max(1, self._f)
 
     def _revealed(self, session: Session, staying: tuple[int, ...]) -> Array:
         keys, mine = self._keys(session.salt), self._place(session)
@@ -238,18 +260,30 @@ class SecureSum:
             return now.again()
         seeds, lost = self._seeds(now, session, parts)
         if lost:
-            return now.again().with_(excluded=tuple(sorted({*now.excluded, *lost})))
+            return self._lost(now.with_(excluded=tuple(sorted({*now.excluded, *lost}))))
         if len(seeds) < len(session.dealers):
-            return now.again()
+            return self._lost(now)
         summed = self._summed_contribution(now, session, slots, _total(now, session, seeds))
         merged = self._study.merge(now.inner, [summed])
         if merged.left_out:  # the sum is out of bounds: somebody lied, and nobody can say who
-            return now.again()
+            return self._lost(now)
         if merged.finished or merged.failure:
             return merged
         after = SecureState(phase="keys", inner=merged.state, excluded=now.excluded)
         dealt = self._dealers(now.coming, parts)
         return after if dealt is None else after.with_(phase="masked", current=dealt)
+
+    def _lost(self, now: SecureState) -> SecureState | MergeOutcome:
+        """Return the state after shares were revealed and no sum came of it.
+
+        A sum of noised parts may have been seen by somebody, so it counts as spent: it is not taken again.
+        """
+        if not self._noised:
+            return now.again()
+        merged = self._study.merge(now.inner, [])
+        if merged.finished or merged.failure:
+            return merged
+        return SecureState(phase="keys", inner=merged.state, excluded=now.excluded)
 
     def _seeds(
         self, now: SecureState, session: Session, parts: Sequence[Part]

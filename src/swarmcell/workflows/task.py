@@ -17,6 +17,7 @@ from swarmcell.model.released import TrainedModel
 from swarmcell.model.study import Study
 from swarmcell.model.training_cells import TrainingCells, gather
 from swarmcell.node.task import Contribution, Merge
+from swarmcell.privacy.noise import Noised
 from swarmcell.privacy.secure_sum import SecureSum
 
 
@@ -61,10 +62,13 @@ class SiteTask:
     ) -> None:
         self.cells = cells
         learner = Learner(study, cells, seed=seed, threads=threads, device=device, start=start)
-        self._learner: Learner | SecureSum = learner
+        self._learner: Learner | SecureSum | Noised = learner
+        noised = study.privacy.differential_privacy is not None
         if study.privacy.secure_aggregation:
-            about = {"n_cells": cells.n_cells, "n_donors": cells.n_donors}
-            self._learner = SecureSum(learner, me=place.label, secret=place.secret, f=place.f, **about)
+            about = _stated_numbers(study, cells)
+            self._learner = SecureSum(learner, me=place.label, secret=place.secret, f=place.f, noised=noised, **about)
+        elif noised:
+            self._learner = Noised(learner, place.secret)
 
     def start(self) -> bytes:
         """Return the merged state before round 1, equal at every peer."""
@@ -83,6 +87,14 @@ class SiteTask:
     def describe(self, state: bytes) -> Mapping[str, str | int]:
         """Say what `state` is, for the ledger's readers."""
         return self._learner.describe(state)
+
+
+def _stated_numbers(study: Study, cells: TrainingCells) -> dict[str, int]:
+    """Return the numbers that a site states in clear: under differential privacy the floors, as in `Learner`."""
+    if study.privacy.differential_privacy is not None:
+        floors = study.floors
+        return {"n_cells": max(floors.cells, floors.donors), "n_donors": floors.donors}
+    return {"n_cells": cells.n_cells, "n_donors": cells.n_donors}
 
 
 def prepare_task(
