@@ -244,6 +244,8 @@ def _block(facts: dict[str, Any]) -> str:
     text += f", {len(facts['included'])} update(s), state {facts['state'][:12]}"
     if n := about.get("validation_n"):
         text += f", validation accuracy {about['validation_correct'] / n:.3f}"
+    if "noised_sums" in about:
+        text += f", {about['noised_sums']} noised sums"
     for name, reason in facts["left_out"].items():
         text += f"\n  left out: {name}: {reason}"
     return text

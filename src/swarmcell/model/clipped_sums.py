@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Codes, Matrix, dense, is_sparse
 from swarmcell.model.classifier import log_softmax
 from swarmcell.model.encoding import Array
@@ -209,7 +210,7 @@ def _network(
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
             y = torch.from_numpy(examples.y[chunk]).to(place)
-            X = examples.X[chunk] if not hasattr(examples.X, "dtype") else dense(examples.X, chunk)
+            X = examples.X[chunk] if isinstance(examples.X, Bags) else dense(examples.X, chunk)
             losses = torch.nn.functional.cross_entropy(outputs(at, X, layer), y, reduction="none")
             loss = (losses * weights.to(place)[y]).sum() / len(rows)
             for name, part in zip(at, torch.autograd.grad(loss, list(at.values())), strict=True):
@@ -229,13 +230,13 @@ def _add_cells(
 ) -> None:
     import torch  # noqa: PLC0415
 
-    def loss(parameters: "dict[str, torch.Tensor]", x: "torch.Tensor", y: "torch.Tensor") -> "torch.Tensor":
-        values = forward(parameters, x[None], layer)
-        return torch.nn.functional.cross_entropy(values, y[None], reduction="none")[0] * weights[y]
+    def loss(at: "dict[str, torch.Tensor]", *row: "torch.Tensor") -> "torch.Tensor":
+        x, y, weight = row
+        return torch.nn.functional.cross_entropy(forward(at, x[None], layer), y[None], reduction="sum") * weight
 
     X = torch.from_numpy(dense(examples.X, rows)).to(layer.place)
     y = torch.from_numpy(examples.y[rows]).to(layer.place)
-    parts = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(at, X, y)
+    parts = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0))(at, X, y, weights[y])
     each = {name: part.cpu().numpy().astype(np.float64).reshape(len(rows), -1) for name, part in parts.items()}
     lengths = np.sqrt(sum((part * part).sum(axis=1) for part in each.values()))
     share = np.where(np.isfinite(lengths), clip / np.maximum(lengths, clip), 0.0)

@@ -321,7 +321,7 @@ def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card
     ids = tuple(universe_ids[i] for i in state.arrays["panel"])
     said = {stage: calibration_rounds.calibration_of(state, study, stage) for stage in study.stages[1:]}
     calibrated = {"calibration": {stage: vars(found) for stage, found in said.items()}}
-    return TrainedModel(study, ids, state, dict(card) | summary(state) | calibrated, digest(to_bytes(state)))
+    return TrainedModel(study, ids, state, dict(card) | summary(state, study) | calibrated, digest(to_bytes(state)))
 
 
 def save(model: TrainedModel, path: Path, *, force: bool = False) -> None:

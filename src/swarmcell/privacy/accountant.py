@@ -53,17 +53,15 @@ class Terms:
 
     def sentence(self) -> str:
         """Return the terms in words."""
-        who = (
-            "every donor, with all cells of that person at this site," if self.unit == "donor" else "every single cell"
-        )
+        who = "every donor, with all cells of that person at a site" if self.unit == "donor" else "every single cell"
         text = (
-            "differential privacy: all that is published of this site's training cells is "
-            f"epsilon = {self.epsilon:.2f} at delta = {self.delta:g} for {who} over {self.sums} noised sums"
+            "differential privacy: all that the study publishes of training cells costs "
+            f"epsilon = {self.epsilon:.2f} at delta = {self.delta:g} for {who}, over {self.sums} noised sums"
         )
         if self.unit == "cell":
-            text += "; a cell's donor as a whole is not protected by this figure"
-        whose = "split among the sites, nobody sees a sum without it" if self.secure else "the whole of it at each site"
-        return f"{text}; noise: {whose}."
+            text += "; a donor as a whole is not protected by this figure"
+        whose = "split among the sites, and nobody sees a sum without it" if self.secure else "the whole at each site"
+        return f"{text}. Noise: {whose}."
 
     def plain(self) -> dict[str, str | float | int | bool]:
         """Return the terms for a card."""
@@ -90,7 +88,7 @@ def resolved(study: Study) -> Study:
     low = high / 2
     while _cost(study, _with(rule, study, low)) <= rule.epsilon:
         low, high = low / 2, low
-    for _ in range(14):  # to four digits
+    for _ in range(8):  # to a third of a percent
         middle = math.sqrt(low * high)
         low, high = (middle, high) if _cost(study, _with(rule, study, middle)) > rule.epsilon else (low, middle)
     found = _with(rule, study, math.ceil(high * 1e4) / 1e4)

@@ -52,7 +52,7 @@ class Summing(Protocol):
         """Return the merged state before round 1."""
         ...
 
-    def contribute(self, state: bytes, stop: threading.Event, *, noise: Noise | None = None) -> Contribution | None:
+    def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
         """Return this site's part; `None` if `stop` was set meanwhile."""
         ...
 
@@ -77,6 +77,14 @@ class Summing(Protocol):
         ...
 
 
+class Noisy(Protocol):
+    """A study under differential privacy, whose part of a sum is made with a share of noise."""
+
+    def contribute(self, state: bytes, stop: threading.Event, *, noise: Noise) -> Contribution | None:
+        """Return this site's part with that noise; `None` if `stop` was set meanwhile."""
+        ...
+
+
 class SecureSum:
     """A study whose sites' parts stay secret.
 
@@ -93,7 +101,7 @@ class SecureSum:
     f
         Lying members that the swarm tolerates.
     noised
-        Whether the study is one under differential privacy: sites add shares of noise, and no sum is taken twice.
+        The study again, where it is under differential privacy: sites add shares of noise, and no sum is taken twice.
     """
 
     def __init__(
@@ -105,7 +113,7 @@ class SecureSum:
         me: str = "",
         secret: bytes | None = None,
         f: int,
-        noised: bool = False,
+        noised: Noisy | None = None,
     ) -> None:
         self._study, self._me, self._secret, self._f, self._noised = study, me, secret, f, noised
         self._own = Part(author=me, n_cells=n_cells, n_donors=n_donors)
@@ -156,7 +164,7 @@ class SecureSum:
         return {"shares": sealed, "commitment": masks.commitment(keys.own_seed)}
 
     def _masked(self, now: SecureState, session: Session, stop: threading.Event) -> Array | None:
-        made = self._study.contribute(now.inner, stop, **self._noise(session))
+        made = self._part(now.inner, session, stop)
         if made is None:
             return None
         keys, mine = self._keys(session.salt), self._place(session)
@@ -169,12 +177,16 @@ class SecureSum:
         masked = masks.total([vector.view(np.uint64), masks.own_mask(keys.own_seed, len(vector)), *pairs], len(vector))
         return masked.view(np.int64)
 
-    def _noise(self, session: Session) -> dict[str, Noise]:
-        """Return the noise of a session: so that those who stay add all of it, even if the readers take away theirs."""
-        if not self._noised:
-            return {}
+    def _part(self, inner: bytes, session: Session, stop: threading.Event) -> Contribution | None:
+        """Return the study's part; under differential privacy with a share of noise.
+
+        The shares are so large that those who stay add all of it, even if the readers take away their own.
+        """
+        if self._noised is None:
+            return self._study.contribute(inner, stop)
         assert self._secret is not None, "who only merges does not contribute"  # noqa: S101 (our own bug)
-        return {"noise": Noise(self._secret, session.salt, share=1 / self.honest_min(len(session.sites)))}
+        noise = Noise(self._secret, session.salt, share=1 / self.honest_min(len(session.sites)))
+        return self._noised.contribute(inner, stop, noise=noise)
 
     def honest_min(self, n_sites: int) -> int:
         """Return how many sites, of those whose sum is revealed, add noise that a reader does not know, at least."""
@@ -278,7 +290,7 @@ class SecureSum:
 
         A sum of noised parts may have been seen by somebody, so it counts as spent: it is not taken again.
         """
-        if not self._noised:
+        if self._noised is None:
             return now.again()
         merged = self._study.merge(now.inner, [])
         if merged.finished or merged.failure:

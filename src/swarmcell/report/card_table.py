@@ -27,13 +27,17 @@ def card_table(model: str, card: Mapping[str, Any]) -> Table:
             table.add_row(stage, _trained_on(card["stages"][stage], with_rounds=stage != "features"))
     if card.get("trained") == "swarm" and are_lower(floors := Floors(**card["floors"])):
         table.add_row("floors", f"LOWERED to {floors.donors} donor(s) and {floors.cells} cells: for research sets")
+    if "differential_privacy" in card:
+        table.add_row("privacy", card["differential_privacy"]["sentence"])
     if "site_only" in card:
         table.add_row("site alone", card["site_only"]["sentence"])
     return table
 
 
 def _trained_on(facts: Mapping[str, Any], *, with_rounds: bool) -> str:
-    text = f"{facts['n_cells']} cells, {facts['n_donors']} donors, {facts['sites']} site(s)"
+    text = f"{facts['sites']} site(s)"
+    if "n_cells" in facts:  # not under differential privacy
+        text = f"{facts['n_cells']} cells, {facts['n_donors']} donors, {text}"
     if with_rounds:
         text += f"; best of {facts['rounds']} rounds: {facts['best_round']}"
     if "validation_loss" in facts:

@@ -26,6 +26,7 @@ from swarmcell.model.study import Study
 from swarmcell.model.training_cells import gather
 from swarmcell.node import identity as identities
 from swarmcell.node.identity import Identity
+from swarmcell.privacy import accountant
 from swarmcell.workflows.fitness import faults
 from swarmcell.workflows.floor_words import lowered
 
@@ -155,6 +156,8 @@ def _fit(made: _Examination, adata: "AnnData", file: SwarmFile, source: str) -> 
         return
     made.note("cells fit the study", "pass", "same universe, known labels, above the floors")
     _floors(made, adata, file.study, source)
+    if terms := made.attempt("differential privacy", lambda: accountant.terms_of(file.study)):
+        made.note("differential privacy", "pass", terms.sentence())
 
 
 def _floors(made: _Examination, adata: "AnnData", study: Study, source: str) -> None:

@@ -1,7 +1,8 @@
-"""The floors of a study in words: what they are, and that a study has lowered them, which every report says."""
+"""What a site agrees to in words: the floors, that a study has lowered them, and what its privacy costs."""
 
 from swarmcell.model.class_floors import donors_per_class
 from swarmcell.model.study import Floors, Study
+from swarmcell.privacy import accountant
 
 
 def are_lower(floors: Floors) -> bool:
@@ -31,10 +32,20 @@ def lowered(floors: Floors, whose: str = "This study") -> str:
 
 
 def terms(study: Study) -> str:
-    """Return the floors of a study in one line, with the warning where they are lowered."""
+    """Return the floors of a study, with the warning where they are lowered, and the epsilon of all that it publishes.
+
+    Raises
+    ------
+    ConfigError
+        If the study spends more than its budget of differential privacy.
+    """
     floors = study.floors
     whole = f"below {floors.donors} donors or {floors.cells} cells a site publishes nothing"
     by_class = f"of a class below {floors.cells} cells of {donors_per_class(floors)} donors, nothing either"
     if study.privacy.secure_aggregation:
         by_class = f"a class of fewer than {floors.cells} cells over all sites is left out; sums need three sites"
-    return " ".join(filter(None, [f"floors: {whole}; {by_class}.", lowered(floors)]))
+    private = accountant.terms_of(study)
+    if private is not None:
+        by_class = "the cells of a rare class are hidden by noise"
+    said = "" if private is None else private.sentence()
+    return " ".join(filter(None, [f"floors: {whole}; {by_class}.", lowered(floors), said]))

@@ -36,8 +36,9 @@ class StrataTask:
         site = Stratifier(study, table, n_features=n_features)
         self._site: Stratifier | SecureSum = site
         if study.privacy.secure_aggregation:
-            about = {} if table is None else {"n_cells": int(table.n_cells.sum()), "n_donors": table.n_donors}
-            self._site = SecureSum(site, me=place.label, secret=place.secret, f=place.f, **about)
+            n_cells, n_donors = (0, 0) if table is None else (int(table.n_cells.sum()), table.n_donors)
+            keys = place.label, place.secret
+            self._site = SecureSum(site, n_cells=n_cells, n_donors=n_donors, me=keys[0], secret=keys[1], f=place.f)
 
     def start(self) -> bytes:
         """Return the state before round 1, equal at every peer."""

@@ -65,8 +65,16 @@ class SiteTask:
         self._learner: Learner | SecureSum | Noised = learner
         noised = study.privacy.differential_privacy is not None
         if study.privacy.secure_aggregation:
-            about = _stated_numbers(study, cells)
-            self._learner = SecureSum(learner, me=place.label, secret=place.secret, f=place.f, noised=noised, **about)
+            n_cells, n_donors = _stated_numbers(study, cells)
+            self._learner = SecureSum(
+                learner,
+                n_cells=n_cells,
+                n_donors=n_donors,
+                me=place.label,
+                secret=place.secret,
+                f=place.f,
+                noised=learner if noised else None,
+            )
         elif noised:
             self._learner = Noised(learner, place.secret)
 
@@ -89,12 +97,12 @@ class SiteTask:
         return self._learner.describe(state)
 
 
-def _stated_numbers(study: Study, cells: TrainingCells) -> dict[str, int]:
-    """Return the numbers that a site states in clear: under differential privacy the floors, as in `Learner`."""
+def _stated_numbers(study: Study, cells: TrainingCells) -> tuple[int, int]:
+    """Return the cells and donors that a site states in clear: under differential privacy the floors, as `Learner`."""
     if study.privacy.differential_privacy is not None:
         floors = study.floors
-        return {"n_cells": max(floors.cells, floors.donors), "n_donors": floors.donors}
-    return {"n_cells": cells.n_cells, "n_donors": cells.n_donors}
+        return max(floors.cells, floors.donors), floors.donors
+    return cells.n_cells, cells.n_donors
 
 
 def prepare_task(

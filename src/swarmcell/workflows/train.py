@@ -4,6 +4,7 @@ Rules: alone and in a swarm the same two calls learn (`model/learning.py`), so w
 run that is cut off goes on from its last merged state to the model that it would have made.
 """
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, UsageError
-from swarmcell.model import released
+from swarmcell.model import noised_rounds, released
 from swarmcell.model.feature_rounds import BY_COUNTS
 from swarmcell.model.learning import Learner, check_floors
 from swarmcell.model.stages import FEATURES, rule_of
 from swarmcell.model.state import MergedState, Score, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
+from swarmcell.privacy import accountant
+from swarmcell.privacy.noise import Noised
 from swarmcell.workflows import training_input
 from swarmcell.workflows.evaluation import trained_on
 from swarmcell.workflows.fitness import refuse_other_universe
@@ -129,7 +132,9 @@ def train_alone(
     whole = study_alone(study, sources.named, seed=options.seed, start=options.start_model())
     cells = training_input.training_cells(sources, whole)
     sources.clear()  # the counts are no longer needed: memory
-    plan, notes = learnable(whole, cells)
+    plan, notes = learnable(accountant.resolved(whole), cells)
+    if (terms := accountant.terms_of(plan)) is not None:
+        notes.append(terms.sentence())
     folder = choose_alone(runs, name, resume=resume, force=force)  # last, for --force clears an earlier run
     settings = _settings("local", prepared, plan, cells, options)
     if resume:
@@ -168,6 +173,7 @@ def train_in_swarm(
     from swarmcell.workflows import join  # noqa: PLC0415 (the peer's parts are not needed alone)
 
     study = seat.swarm.study
+    terms = accountant.terms_of(study)
     sources = training_input.read(prepared, out_of_core=options.out_of_core)
     for source, adata in sources.named:
         refuse_other_universe(adata, study, source=source)
@@ -182,7 +188,7 @@ def train_in_swarm(
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
     folder.write_settings(settings)
     is_shared = study.privacy.cell_digests
-    notes = [*filter(None, [lowered(study.floors)]), *cells.notes, *([SHARED] if is_shared else [])]
+    notes = [*_agreed(study, terms), *cells.notes, *([SHARED] if is_shared else [])]
     noted = _tell_start(folder, observer, cells, study, notes)
     claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, is_shared=is_shared)
     ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer), claim=claim)
@@ -192,7 +198,11 @@ def train_in_swarm(
     models, cards = {"merged": folder.merged}, {"merged": _card(merged)}
     if is_shared:
         noted += _leaks(folder, join.others_trained(seat, run=folder.path), observer)
-    if fit_local:
+    if fit_local and terms is not None:
+        text = "no local model: beside a model under differential privacy it would show what the noise hides."
+        observer("note", {"text": text})
+        noted += (text,)
+    elif fit_local:
         local, more = _local_beside(folder, study, cells, options, observer)
         noted += more
         if local is not None:
@@ -207,6 +217,11 @@ def _leaks(folder: RunFolder, others: "Others", observer: Observer) -> tuple[str
         observer("note", {"text": note})
         folder.log(f"note: {note}")
     return notes
+
+
+def _agreed(study: Study, terms: accountant.Terms | None) -> list[str]:
+    """Return what a site agrees to by joining, before anything leaves it."""
+    return [*filter(None, [lowered(study.floors)]), *([] if terms is None else [terms.sentence()])]
 
 
 def _settings(
@@ -263,7 +278,9 @@ def _fit_alone(
     folder: RunFolder, study: Study, cells: TrainingCells, options: Options, observer: Observer
 ) -> released.TrainedModel:
     start = options.start_model() if study.start_sha256 else None
-    learner = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device, start=start)
+    made = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device, start=start)
+    noised = study.privacy.differential_privacy is not None
+    learner = Noised(made, secrets.token_bytes(32)) if noised else made
     raw = _where_it_was(folder, study, learner)
     stop = threading.Event()
     while not (state := from_bytes(raw)).finished:
@@ -284,7 +301,7 @@ def _fit_alone(
     return model
 
 
-def _where_it_was(folder: RunFolder, study: Study, learner: Learner) -> bytes:
+def _where_it_was(folder: RunFolder, study: Study, learner: Learner | Noised) -> bytes:
     raw = folder.checkpoint()
     if raw is None or from_bytes(raw).rules != rules_digest(study):
         raw = learner.start()
@@ -327,10 +344,18 @@ def _score(score: Score | None) -> dict[str, Any]:
 def _release(
     path: Path, state: MergedState, study: Study, cells: TrainingCells, card: dict[str, Any]
 ) -> released.TrainedModel:
-    facts = {"sites": list(cells.sites), "floors": asdict(study.floors), **card}
+    facts = {"sites": list(cells.sites), "floors": asdict(study.floors), **_private(study, state), **card}
     model = released.assemble(state, study, cells.feature_ids, facts)
     released.save(model, path, force=True)
     return model
+
+
+def _private(study: Study, state: MergedState) -> dict[str, Any]:
+    """Return what a model spent of its budget of differential privacy, for its card."""
+    if study.privacy.differential_privacy is None:
+        return {}
+    terms = accountant.terms_of(study, noised_rounds.n_spent(state, study))
+    return {} if terms is None else {"differential_privacy": terms.plain()}
 
 
 def _release_merged(

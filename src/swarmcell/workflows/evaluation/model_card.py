@@ -76,10 +76,11 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _privacy(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return under which floors sites published, and whether these are below the defaults."""
+    """Return under which floors sites published, whether these are below the defaults, and what privacy was spent."""
     floors = Floors(**card["floors"]) if "floors" in card else None
     in_swarm = card.get("trained") == "swarm" and floors is not None
-    return {"floors": card.get("floors"), "floors_lowered": lowered(floors) if in_swarm and floors else ""}
+    said = {"floors": card.get("floors"), "floors_lowered": lowered(floors) if in_swarm and floors else ""}
+    return said | {"differential_privacy": card.get("differential_privacy")}
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Mapping[str, Any]]:

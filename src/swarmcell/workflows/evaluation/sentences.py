@@ -46,6 +46,7 @@ def caveats(
         if missing:
             yield f"The {name} model does not know {', '.join(missing)}; it never predicts them."
     yield from _lower_floors(models)
+    yield from _spent_privacy(models)
     if "pooled" in models:
         yield "The pooled model needed all sites' cells on one machine; it is here for comparison only."
 
@@ -56,6 +57,13 @@ def _lower_floors(models: Mapping[str, TrainedModel]) -> Iterator[str]:
         said = floor_words.lowered(model.study.floors, f"The {name} model's study")
         if model.card.get("trained") == "swarm" and said:
             yield said
+
+
+def _spent_privacy(models: Mapping[str, TrainedModel]) -> Iterator[str]:
+    """Say what models under differential privacy cost, and of what unit."""
+    for name, model in models.items():
+        if private := model.card.get("differential_privacy"):
+            yield f"The {name} model was made under {private['sentence']}"
 
 
 def _labels(model: TrainedModel) -> frozenset[str]:
