@@ -1,6 +1,10 @@
 """What a site agrees to in words: the floors, that a study has lowered them, and what its privacy costs."""
 
+from typing import Any
+
+from swarmcell.model import noised_rounds
 from swarmcell.model.class_floors import donors_per_class
+from swarmcell.model.state import MergedState
 from swarmcell.model.study import Floors, Study
 from swarmcell.privacy import accountant
 
@@ -49,3 +53,16 @@ def terms(study: Study) -> str:
         by_class = "the cells of a rare class are hidden by noise"
     said = "" if private is None else private.sentence()
     return " ".join(filter(None, [f"floors: {whole}; {by_class}.", lowered(floors), said]))
+
+
+def agreed(study: Study, terms: accountant.Terms | None) -> list[str]:
+    """Return what a site agrees to by joining, before anything leaves it."""
+    return [*filter(None, [lowered(study.floors)]), *([] if terms is None else [terms.sentence()])]
+
+
+def spent_privacy(study: Study, state: MergedState) -> dict[str, Any]:
+    """Return what a model spent of its budget of differential privacy, for its card."""
+    if study.privacy.differential_privacy is None:
+        return {}
+    terms = accountant.terms_of(study, noised_rounds.n_spent(state, study))
+    return {} if terms is None else {"differential_privacy": terms.plain()}

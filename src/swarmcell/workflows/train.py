@@ -7,7 +7,7 @@ run that is cut off goes on from its last merged state to the model that it woul
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, UsageError
-from swarmcell.model import noised_rounds, released
+from swarmcell.model import released
 from swarmcell.model.feature_rounds import BY_COUNTS
 from swarmcell.model.learning import Learner, check_floors
 from swarmcell.model.stages import FEATURES, rule_of
-from swarmcell.model.state import MergedState, Score, from_bytes
+from swarmcell.model.state import MergedState, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
 from swarmcell.privacy import accountant
@@ -27,7 +27,8 @@ from swarmcell.privacy.noise import Noised
 from swarmcell.workflows import training_input
 from swarmcell.workflows.evaluation import trained_on
 from swarmcell.workflows.fitness import refuse_other_universe
-from swarmcell.workflows.floor_words import lowered
+from swarmcell.workflows.floor_words import agreed, spent_privacy
+from swarmcell.workflows.round_notes import Observer, noted_round, recording
 from swarmcell.workflows.rules import learnable, study_alone
 from swarmcell.workflows.run_folder import RunFolder, choose_alone, choose_in_swarm
 from swarmcell.workflows.task import Place, SiteTask
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from swarmcell.swarm.body import Body
     from swarmcell.workflows.join import Seat
 
-Observer = Callable[[str, dict[str, Any]], None]
 SHARED = (
     "the study's rules have cell_digests: the other members can read keyed digests of some cells of each training "
     "donor (docs/data-protection.md)"
@@ -188,10 +188,10 @@ def train_in_swarm(
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
     folder.write_settings(settings)
     is_shared = study.privacy.cell_digests
-    notes = [*_agreed(study, terms), *cells.notes, *([SHARED] if is_shared else [])]
+    notes = [*agreed(study, terms), *cells.notes, *([SHARED] if is_shared else [])]
     noted = _tell_start(folder, observer, cells, study, notes)
     claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, is_shared=is_shared)
-    ended = join.take_part(seat, task, run=folder.path, observer=_recording(folder, observer), claim=claim)
+    ended = join.take_part(seat, task, run=folder.path, observer=recording(folder, observer), claim=claim)
     join.refuse_without_result(ended, "a model")
     merged = _release_merged(folder, ended, study, cells, seat.swarm.digest)
     observer("model", {"model": "merged", "path": str(folder.merged), "card": _card(merged)})
@@ -217,11 +217,6 @@ def _leaks(folder: RunFolder, others: "Others", observer: Observer) -> tuple[str
         observer("note", {"text": note})
         folder.log(f"note: {note}")
     return notes
-
-
-def _agreed(study: Study, terms: accountant.Terms | None) -> list[str]:
-    """Return what a site agrees to by joining, before anything leaves it."""
-    return [*filter(None, [lowered(study.floors)]), *([] if terms is None else [terms.sentence()])]
 
 
 def _settings(
@@ -312,7 +307,7 @@ def _where_it_was(folder: RunFolder, study: Study, learner: Learner | Noised) ->
 def _after_round(
     folder: RunFolder, study: Study, before: MergedState, after: MergedState, seconds: float, observer: Observer
 ) -> None:
-    row = _row("local", before.stage, after, seconds)
+    row = noted_round("local", before.stage, after, seconds)
     folder.add_metrics(row)
     rounds_max = _feature_rounds(study) if before.stage == FEATURES else rule_of(study, before.stage).rounds_limit
     observer("round", row | {"rounds_max": rounds_max})
@@ -326,36 +321,13 @@ def _feature_rounds(study: Study) -> int:
     return 2 if study.features.rule == BY_COUNTS else 1
 
 
-def _row(model: str, stage: str, after: MergedState, seconds: float) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": model, "stage": stage, "round": after.round, "stage_round": after.stage_round}
-    row["seconds"] = round(seconds, 4)
-    if after.stage != stage and stage in after.results:
-        row["stage_round"] = after.results[stage].rounds
-    return row | _score(after.last)
-
-
-def _score(score: Score | None) -> dict[str, Any]:
-    """Return the newest swarm-wide validation: of the parameters that the round started from."""
-    if score is None or not score.n:
-        return {}
-    return {"validation_n": score.n, "validation_loss": score.loss, "validation_accuracy": score.accuracy}
-
-
 def _release(
     path: Path, state: MergedState, study: Study, cells: TrainingCells, card: dict[str, Any]
 ) -> released.TrainedModel:
-    facts = {"sites": list(cells.sites), "floors": asdict(study.floors), **_private(study, state), **card}
+    facts = {"sites": list(cells.sites), "floors": asdict(study.floors), **spent_privacy(study, state), **card}
     model = released.assemble(state, study, cells.feature_ids, facts)
     released.save(model, path, force=True)
     return model
-
-
-def _private(study: Study, state: MergedState) -> dict[str, Any]:
-    """Return what a model spent of its budget of differential privacy, for its card."""
-    if study.privacy.differential_privacy is None:
-        return {}
-    terms = accountant.terms_of(study, noised_rounds.n_spent(state, study))
-    return {} if terms is None else {"differential_privacy": terms.plain()}
 
 
 def _release_merged(
@@ -391,34 +363,6 @@ def _local_beside(
     if folder.local.is_file() and (found := released.load(folder.local)).study == own:
         return found, tuple(notes)
     return _fit_alone(folder, own, cells, replace(options), observer), tuple(notes)
-
-
-def _recording(folder: RunFolder, observer: Observer) -> Observer:
-    """Return an observer that also writes a swarm's rounds to `metrics.jsonl` and its events to `log.txt`."""
-    begun_s = time.perf_counter()
-
-    def tell(event: str, facts: dict[str, Any]) -> None:
-        nonlocal begun_s
-        about = dict(facts.get("about", {}))
-        if event == "block" and facts.get("kind") == "merge" and about.get("secure_sum") not in _BETWEEN:
-            row = {"model": "merged", "seconds": round(time.perf_counter() - begun_s, 4), **_of_block(about)}
-            folder.add_metrics(row | {"sites": facts["included"]})
-            begun_s = time.perf_counter()
-        folder.log(f"{event}: {facts}")
-        observer(event, facts)
-
-    return tell
-
-
-_BETWEEN = ("shares", "reveal")  # rounds of a secure sum by which the study itself did not move on
-
-
-def _of_block(about: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {key: about[key] for key in ("stage", "phase", "round", "stage_round") if key in about}
-    if not about.get("validation_n"):
-        return row
-    score = Score(n=about["validation_n"], correct=about["validation_correct"], nll=about["validation_nll"])
-    return row | _score(score)
 
 
 def _card(model: released.TrainedModel) -> dict[str, Any]:
