@@ -87,6 +87,13 @@ def test_inner_validation_needs_three_donors() -> None:
     assert len(inner_validation([f"d{i}" for i in range(10)], {}, 0)) == 2
 
 
+def test_a_site_that_holds_none_of_the_named_donors_says_so() -> None:
+    rule = SplitRule(kind="by-donor", held_out_donors=("d-2",))
+    found = assign({"d1": "", "d2": ""}, rule, site="site-a")
+    assert set(found.side.values()) == {"train"}
+    assert "site-a: none of the 1 donor(s)" in found.notes[0]
+
+
 def test_named_donors_are_held_out_and_names_of_other_sites_mean_nothing() -> None:
     rule = SplitRule(kind="by-donor", held_out_donors=("d2", "elsewhere"))
     assert assign({"d1": "ill", "d2": "well"}, rule, site="site-a").side == {"d1": TRAIN, "d2": HELD_OUT}

@@ -15,6 +15,7 @@ BAD: list[tuple[str, str]] = [
     ("[qc]\nmax_mito_share = 8", "qc.max_mito_share"),
     ('[split]\nkind = "random"', "split.kind"),
     ('[split]\nheld_out_sites = ["a"]', "needs split.kind"),
+    ('[split]\nkind = "by-donor"', "need each other$"),
     ('modality = "cytometry"\ninput = "lognorm"', "is of RNA"),
 ]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics as oracle
 
@@ -107,12 +108,24 @@ def test_another_modality_is_refused(study_files, make_cells, tmp_path):
         evaluate(study_files.merged, [written(adata, tmp_path / "c.h5ad")], **FAST)
 
 
-def test_an_altered_model_is_refused(study_files, tmp_path):
-    raw = bytearray(study_files.merged.read_bytes())
-    raw[-3] ^= 1
-    (tmp_path / "merged.safetensors").write_bytes(raw)
-    with pytest.raises(ModelError, match="digest"):
-        evaluate(tmp_path / "merged.safetensors", study_files.files, **FAST)
+def _flipped(raw):
+    return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
+
+
+DAMAGES = {
+    "altered": _flipped,
+    "cut": lambda raw: raw[: len(raw) // 2],
+    "empty": lambda _: b"",
+    "text": lambda _: b"no",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_is_refused_with_the_remedy(study_files, tmp_path, damage):
+    path = tmp_path / "merged.safetensors"
+    path.write_bytes(DAMAGES[damage](study_files.merged.read_bytes()))
+    with pytest.raises(ModelError, match=r"merged\.safetensors: .*copy it again from where it is whole"):
+        evaluate(path, study_files.files, **FAST)
 
 
 def test_a_truncated_file_is_refused(study_files, tmp_path):
@@ -127,6 +140,20 @@ def test_a_file_without_any_label_is_refused(study_files, make_cells, tmp_path):
     del adata.obs["cell_type"], adata.obs["condition"]
     with pytest.raises(CellsError, match="neither cell types nor conditions"):
         evaluate(study_files.merged, [written(adata, tmp_path / "bare.h5ad")], **FAST)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [("cell_type", "Cell types are not judged"), ("condition", "Patients are not judged")]
+)
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_task_whose_labels_are_not_there_is_said_to_be_left_out(study_files, make_cells, tmp_path, column, said, how):
+    adata = make_cells("site-a")
+    adata.obs[column] = pd.Categorical([None] * adata.n_obs, categories=["B"])
+    if how == "missing":
+        del adata.obs[column]
+    found = evaluate(study_files.merged, [written(adata, tmp_path / "p.h5ad")], **FAST)
+    assert (found.cell if column == "cell_type" else found.patient) is None
+    assert any(caveat.startswith(said) for caveat in found.caveats)
 
 
 def test_cell_figures_are_sklearns_on_the_held_out_cells(study_files, found):

@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from swarmcell.cells import panel as panels
+from swarmcell.cells import schema
+from swarmcell.errors import PanelError
 from swarmcell.model import released
 from swarmcell.workflows import train as workflow
 from swarmcell.workflows.train import Options
@@ -33,6 +36,26 @@ def test_cells_on_disk_teach_what_they_teach_in_memory(prepared_file, tmp_path):
     memory, disk = models["memory"].state, models["disk"].state
     np.testing.assert_array_equal(memory.arrays["mean"], disk.arrays["mean"])
     assert abs(memory.results["cell"].score.loss - disk.results["cell"].score.loss) < 0.05
+
+
+def test_files_of_two_universes_are_told_apart_though_they_share_a_name(prepared_file, make_cells, tmp_path):
+    other = make_cells("site-b", n_cells=20)
+    first = schema.universe_of(other)
+    universe = panels.from_ids([f"ENSG{i:011d}" for i in range(5, 29)], [f"H{i}" for i in range(24)], name=first.name)
+    other.var_names = list(universe.ids)
+    other.uns["swarmcell"] = schema.contents(
+        modality="rna", source_kind="lognorm", universe=universe, qc={}, provenance={}
+    )
+    other.write_h5ad(tmp_path / "site-b.h5ad")
+    with pytest.raises(PanelError, match=rf"{universe.sha256[:12]}: 24 features, .*{first.sha256[:12]}: 24 features"):
+        workflow.train_alone(
+            [prepared_file, tmp_path / "site-b.h5ad"],
+            runs=tmp_path,
+            name="both",
+            study=None,
+            options=Options(),
+            observer=silent,
+        )
 
 
 def test_a_run_fine_tunes_a_released_model_by_its_rules_and_resumes_without_naming_it_again(

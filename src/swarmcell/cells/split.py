@@ -62,7 +62,8 @@ def assign(strata: Mapping[str, str], rule: SplitRule, *, site: str) -> Split:
     if rule.kind == "by-site":
         return Split(dict.fromkeys(strata, HELD_OUT if site in rule.held_out_sites else TRAIN))
     if rule.kind == "by-donor":
-        return Split({donor: HELD_OUT if donor in rule.held_out_donors else TRAIN for donor in strata})
+        side = {donor: HELD_OUT if donor in rule.held_out_donors else TRAIN for donor in strata}
+        return Split(side, () if HELD_OUT in side.values() else (_nobody_named(rule, site),))
     if len(strata) < 2:
         msg = (
             f"{site}: {len(strata)} donor(s), and a within-site split needs at least 2: one to train, one to hold "
@@ -162,6 +163,13 @@ def _quotas(wanted: list[float], room: list[int], n_total: int) -> list[int]:
         free = [i for i, q in enumerate(quotas) if q < room[i]]
         quotas[max(free, key=lambda i: (wanted[i] - quotas[i], -i))] += 1
     return quotas
+
+
+def _nobody_named(rule: SplitRule, site: str) -> str:
+    return (
+        f"{site}: none of the {len(rule.held_out_donors)} donor(s) of [split] held_out_donors is here; all train. "
+        "Check their spelling, if one of them should be."
+    )
 
 
 def _notes(strata: Mapping[str, str], held: frozenset[str], site: str) -> Iterable[str]:

@@ -61,4 +61,6 @@ def _reason(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
         return "unknown key; remove it, or check its spelling"
     if error["type"] == "missing":
         return "missing"
+    if isinstance(error["input"], dict):  # a rule about several keys; the file has them all
+        return str(error["msg"])
     return f"{error['msg']} (got {error['input']!r})"

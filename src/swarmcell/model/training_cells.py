@@ -191,10 +191,17 @@ def _check_universes(sources: Sequence[tuple[str, "AnnData"]]) -> None:
     for other, adata in sources[1:]:
         if adata.uns[UNS]["universe_sha256"] != first.uns[UNS]["universe_sha256"]:
             msg = (
-                f"{other}: prepared with universe {universe_of(adata).name!r}, but {name} with "
-                f"{universe_of(first).name!r}. Prepare both with one universe file ([universe] of the config)."
+                f"{other}: prepared with universe {_named(adata)}, but {name} with {_named(first)}. Prepare both with "
+                "one universe file (`universe` in the config)."
             )
             raise PanelError(msg)
+
+
+def _named(adata: "AnnData") -> str:
+    """Return what tells two universes apart."""
+    found = universe_of(adata)
+    cofactor = "" if found.cofactor is None else f" with cofactor {found.cofactor:g}"
+    return f"{found.name!r} ({found.sha256[:12]}: {len(found.ids)} features, {found.transform}{cofactor})"
 
 
 def _training_rows(name: str, adata: "AnnData") -> Codes:

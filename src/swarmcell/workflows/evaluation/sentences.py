@@ -10,14 +10,19 @@ from swarmcell.workflows.evaluation.portrait_values import Covariate
 from swarmcell.workflows.evaluation.values import CellTask, PatientTask
 
 
+def _counted(n: int, unit: str) -> str:
+    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+
+
 def summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:
     """Say the result in sentences, the model that was asked for first."""
     if cell:
         first = cell.models[0]
-        yield f"Cell types, {first.model} model, {cell.n_cells:,} cells of {cell.n_donors} donors: {first.verdict}."
+        counted = f"{_counted(cell.n_cells, 'cell')} of {_counted(cell.n_donors, 'donor')}"
+        yield f"Cell types, {first.model} model, {counted}: {first.verdict}."
     if patient:
         asked = patient.models[0]
-        counted = f"{patient.n_samples} samples of {patient.n_donors} donors"
+        counted = f"{_counted(patient.n_samples, 'sample')} of {_counted(patient.n_donors, 'donor')}"
         yield f"Patients, {asked.model} model, {counted}: {asked.verdict}."
     for task, figure, what in ((cell, "macro_f1", "Cell types, macro-F1"), (patient, "auroc", "Patients, AUROC")):
         for found in task.differences if task else ():
@@ -25,11 +30,20 @@ def summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]
                 yield f"{what}: {found.verdict}."
 
 
+def _left_out(model: TrainedModel, cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:
+    """Say which of the model's tasks the labels at hand cannot judge."""
+    if cell is None and model.has_cell_task:
+        yield "Cell types are not judged: no held-out cell has one (obs['cell_type'] is missing or empty)."
+    if patient is None and model.has_patient_task:
+        yield "Patients are not judged: no held-out sample has a condition (obs['condition'] is missing or empty)."
+
+
 def caveats(
     cohort: Cohort, models: Mapping[str, TrainedModel], cell: CellTask | None, patient: PatientTask | None
 ) -> Iterator[str]:
     """Say what a reader must bear in mind; the first of `models` is the one that was asked for."""
     yield from cohort.notes
+    yield from _left_out(next(iter(models.values())), cell, patient)
     if cell:
         yield from filter(None, [words.few_donors({"": cell.n_donors}, of="the cell task")])
     if patient:
