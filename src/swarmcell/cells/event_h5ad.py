@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from swarmcell.cells.events import Events, EventTable, Label
-from swarmcell.cells.specimens import LABELS, Specimen, known
+from swarmcell.cells.specimens import LABELS, Specimen, covariate_names, known
 from swarmcell.errors import CellsError, InputError
 
 _STAIN_COLUMNS = ("stain", "marker", "symbol", "$PnS", "desc")
@@ -23,7 +23,7 @@ def read_groups(path: Path, keys: Mapping[str, str]) -> list[tuple[Specimen, Eve
     ----------
     keys
         Label (`donor`, `sample`, `site`, `condition`, `cell_type`) to the obs column that holds it. Without a sample
-        column every donor is one sample.
+        column every donor is one sample. Further names are of covariates.
 
     Returns
     -------
@@ -35,10 +35,11 @@ def read_groups(path: Path, keys: Mapping[str, str]) -> list[tuple[Specimen, Eve
     InputError
         If the file cannot be read.
     CellsError
-        If there is no donor, or a sample has two conditions or sites.
+        If there is no donor, a covariate has no column, or a sample has two conditions, sites or covariates.
     """
     adata = _read(path)
     labels = {label: _column(adata.obs, label, keys, path) for label in LABELS}
+    beside = _covariates(adata.obs, keys, path)
     donors = labels["donor"]
     if donors is None:
         msg = f"{path}: obs has no donor (it has {', '.join(map(str, adata.obs.columns))}). Name it with --donor-key."
@@ -48,7 +49,7 @@ def read_groups(path: Path, keys: Mapping[str, str]) -> list[tuple[Specimen, Eve
         raise CellsError(msg)
     samples = donors if labels["sample"] is None else labels["sample"]
     codes, names = pd.factorize(pd.MultiIndex.from_arrays([donors, samples]), sort=True)
-    return [_group(adata, np.flatnonzero(codes == n), labels, samples, path) for n in range(len(names))]
+    return [_group(adata, np.flatnonzero(codes == n), labels, beside, samples, path) for n in range(len(names))]
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 (an AnnData; its slots are typed wider than what a file in memory holds)
@@ -78,17 +79,34 @@ def _column(obs: pd.DataFrame, label: str, keys: Mapping[str, str], path: Path) 
     return np.array([None if pd.isna(one) else known(str(one)) for one in column], dtype=object)
 
 
+def _covariates(obs: pd.DataFrame, keys: Mapping[str, str], path: Path) -> dict[str, npt.NDArray[np.object_] | None]:
+    found = {name: _column(obs, name, keys, path) for name in covariate_names(keys)}
+    for name, column in found.items():
+        if column is None:
+            msg = f"{path}: obs has no column {name!r} for the covariate; it has {', '.join(map(str, obs.columns))}."
+            raise CellsError(msg)
+    return found
+
+
 def _group(
     adata: Any,  # noqa: ANN401
     rows: npt.NDArray[np.intp],
     labels: Mapping[str, npt.NDArray[np.object_] | None],
+    beside: Mapping[str, npt.NDArray[np.object_] | None],
     samples: npt.NDArray[np.object_],
     path: Path,
 ) -> tuple[Specimen, Events]:
     one = {label: _only(labels[label], rows, label, path, samples) for label in ("donor", "site", "condition")}
     values = _dense(adata.X[rows])
     types = labels["cell_type"]
-    specimen = Specimen(path, str(one["donor"]), str(samples[rows[0]]), one["site"], one["condition"])
+    specimen = Specimen(
+        path=path,
+        donor=str(one["donor"]),
+        sample=str(samples[rows[0]]),
+        site=one["site"],
+        condition=one["condition"],
+        covariates={name: _only(column, rows, name, path, samples) for name, column in beside.items()},
+    )
     events = Events(
         source=f"{path.name}:{specimen.sample}",
         labels=_labels(adata),

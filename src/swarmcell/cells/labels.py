@@ -26,7 +26,7 @@ CANONICAL = (DONOR, SAMPLE, SITE, CONDITION, CELL_TYPE)
 class Columns:
     """The `[columns]` table: which column of the file or of a sheet holds each label.
 
-    `covariates` are kept under their own names (age, sex, treatment): reports compare conditions by them. RNA only.
+    `covariates` are kept under their own names (age, sex, treatment): reports compare conditions by them.
     """
 
     __pydantic_config__ = _STRICT

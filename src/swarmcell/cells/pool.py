@@ -113,7 +113,7 @@ def table(files: list[Pooled], panel: Panel, transform: Transform) -> EventTable
 
 
 def labels(files: Sequence[Pooled], site: str) -> pd.DataFrame:
-    """Return obs: donor, sample, site and, where any file states one, condition and cell_type, as categories."""
+    """Return obs: donor, sample, site and, where any file states one, condition, covariates, cell_type; categories."""
     counts = [len(one.keys) for one in files]
     per_file: dict[str, list[str | None]] = {
         "donor": [one.specimen.donor for one in files],
@@ -121,6 +121,8 @@ def labels(files: Sequence[Pooled], site: str) -> pd.DataFrame:
         "site": [one.specimen.site or site for one in files],
         "condition": [one.specimen.condition for one in files],
     }
+    for name in files[0].specimen.covariates:
+        per_file[name] = [one.specimen.covariates.get(name) for one in files]
     obs = pd.DataFrame(index=pd.Index(_unique(files), dtype=object))
     for name, values in per_file.items():
         if any(value is not None for value in values):

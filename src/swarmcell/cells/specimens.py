@@ -5,7 +5,7 @@ Rules: every file of the folder has a row and every row has a file; nothing is l
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarmcell.errors import CellsError, InputError
@@ -20,7 +20,10 @@ _MISSING = frozenset(("", "na", "n/a", "nan", "none", "null"))
 
 @dataclass(frozen=True)
 class Specimen:
-    """One file of one sample of one donor. `data_set` chooses among several in an FCS file, from 1."""
+    """One file of one sample of one donor. `data_set` chooses among several in an FCS file, from 1.
+
+    `covariates` are what else is known of the sample (age, sex, treatment), by name; `None` where it is not.
+    """
 
     path: Path
     donor: str
@@ -29,6 +32,7 @@ class Specimen:
     condition: str | None = None
     cell_type: str | None = None
     data_set: int | None = None
+    covariates: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def read_sheet(sheet: Path, folder: Path, keys: Mapping[str, str], *, only: Path | None = None) -> tuple[Specimen, ...]:
@@ -38,7 +42,8 @@ def read_sheet(sheet: Path, folder: Path, keys: Mapping[str, str], *, only: Path
     ----------
     keys
         Label (`donor`, `sample`, `site`, `condition`, `cell_type`, `file`) to the column that holds it; what is
-        absent here has the label's own name. Without a sample column every file is a sample.
+        absent here has the label's own name. Without a sample column every file is a sample. Further names are of
+        covariates.
     only
         One file of the folder: rows of the others do not count.
 
@@ -52,11 +57,12 @@ def read_sheet(sheet: Path, folder: Path, keys: Mapping[str, str], *, only: Path
     InputError
         If the sheet cannot be read, names a file that is not there, or leaves one out.
     CellsError
-        If the donor's column or a donor is missing.
+        If the donor's column, a covariate's or a donor is missing.
     """
     header, rows = _table(sheet)
     columns = _columns(header, keys, sheet)
-    found = [_specimen(row, columns, folder, sheet) for row in rows]
+    kept = _covariates(keys, header, sheet)
+    found = [_specimen(row, columns, kept, folder, sheet) for row in rows]
     if only is not None:
         found = [one for one in found if one.path.name == only.name]
     _check_files(found, folder, sheet, event_files(folder) if only is None else (only,))
@@ -123,7 +129,23 @@ def _columns(header: Sequence[str], keys: Mapping[str, str], sheet: Path) -> dic
     return columns
 
 
-def _specimen(row: Mapping[str, str], columns: Mapping[str, str], folder: Path, sheet: Path) -> Specimen:
+def covariate_names(keys: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the covariates that are asked for: names that are no label's."""
+    return tuple(name for name in keys if name not in {*LABELS, "file"})
+
+
+def _covariates(keys: Mapping[str, str], header: Sequence[str], sheet: Path) -> dict[str, str]:
+    columns = {name: keys[name] for name in covariate_names(keys)}
+    for name, column in columns.items():
+        if column not in header:
+            msg = f"{sheet}: no column {column!r} for the covariate {name}; it has {', '.join(header)}. See [columns]."
+            raise CellsError(msg)
+    return columns
+
+
+def _specimen(
+    row: Mapping[str, str], columns: Mapping[str, str], kept: Mapping[str, str], folder: Path, sheet: Path
+) -> Specimen:
     name = row.get(columns["file"], "")
     values = {label: known(row.get(column, "")) for label, column in columns.items()}
     if not name or values["donor"] is None:
@@ -141,6 +163,7 @@ def _specimen(row: Mapping[str, str], columns: Mapping[str, str], folder: Path, 
         condition=values.get("condition"),
         cell_type=values.get("cell_type"),
         data_set=None if chosen is None else int(chosen),
+        covariates={name: known(row.get(column, "")) for name, column in kept.items()},
     )
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from swarmcell.cells.cleaning import CleaningRules
 from swarmcell.cells.cytometry import CytometrySettings
+from swarmcell.cells.event_h5ad import read_groups
+from swarmcell.cells.labels import Columns
 from swarmcell.cells.panel import Feature, Panel
 from swarmcell.errors import CellsError, ConfigError, InputError, PanelError, SwarmcellError
 from swarmcell.workflows.preprocessing.cytometry import PreparedEvents, prepare_events
@@ -327,3 +329,29 @@ def test_an_h5ad_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.h5ad").write_bytes(b"no hdf5")
     with pytest.raises(InputError, match=r"cannot be read as \.h5ad"):
         prepared(tmp_path / "a.h5ad")
+
+
+def test_covariates_of_the_sheet_stand_by_every_event_of_their_sample(cohort: Path) -> None:
+    sheet = cohort / "samples.csv"
+    ages = {"s1": "54", "s2": "", "s3": "31", "s4": "32"}
+    head, *rows = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([f"{head},age", *(f"{row},{ages[row.split(',')[2]]}" for row in rows)]))
+    keys = Columns(covariates=("age",)).names()
+    obs = prepared(cohort, keys=keys).adata.obs
+    found = obs.groupby("sample", observed=True)["age"].agg(lambda one: set(one.astype(object).fillna("")))
+    assert found.to_dict() == {sample: {age} for sample, age in ages.items()}
+    with pytest.raises(CellsError, match=r"no column 'sex' for the covariate.*file, donor, sample, condition, age"):
+        prepared(cohort, keys=Columns(covariates=("sex",)).names())
+
+
+def test_covariates_of_an_h5ad_are_one_per_sample(tmp_path: Path) -> None:
+    obs = pd.DataFrame({"donor": ["d1", "d1", "d2", "d2"], "age": ["54", "54", "31", "31"]}, index=list("abcd"))
+    values = np.arange(8, dtype=np.float32).reshape(4, 2) * 100
+    adata = ad.AnnData(values, obs=obs, var=pd.DataFrame(index=["CD4", "CD8"]))
+    adata.write_h5ad(tmp_path / "events.h5ad")
+    keys = Columns(covariates=("age",)).names()
+    assert [one.covariates for one, _ in read_groups(tmp_path / "events.h5ad", keys)] == [{"age": "54"}, {"age": "31"}]
+    adata.obs["age"] = ["54", "55", "31", "31"]
+    adata.write_h5ad(tmp_path / "events.h5ad")
+    with pytest.raises(CellsError, match="sample 'd1' has 2 ages"):
+        read_groups(tmp_path / "events.h5ad", keys)
