@@ -11,6 +11,7 @@ from swarmcell.errors import UsageError
 from swarmcell.model import released
 from swarmcell.model.classifier import softmax
 from swarmcell.model.study import FitRule, rules_digest
+from swarmcell.report.methods import methods
 from swarmcell.workflows import comparison
 from swarmcell.workflows.evaluate import evaluate
 from swarmcell.workflows.evaluation.scores import UNKNOWN_RATE, UNKNOWN_RATES
@@ -66,6 +67,22 @@ def test_a_local_model_that_lies_beside_is_not_trained_again(study_files, tmp_pa
     released.save(own, tmp_path / "local.safetensors")
     made = comparison.peers(tmp_path / "merged.safetensors", study_files.files, tmp_path / "made")
     assert set(made) == {"site-b alone", "pooled"}
+
+
+def test_a_trained_models_card_and_methods_say_its_transform_features_and_merge(compared):
+    _, made, found, _ = compared
+    model = released.load(made["pooled"])
+    assert model.card["universe"]["transform"] == "log1p_cp10k"
+    pooled = replace(found, models=(replace(found.models[-1], name="pooled"),))
+    said = methods(pooled)
+    for words in (
+        "all 24 features of the study's universe after log1p of counts per 10,000",
+        "cell types by multinomial logistic regression with balanced classes, merged over sites by fedavg",
+        "temperatures fitted on inner-validation donors",
+        "swarmcell 0.1.0",
+        model.digest[:16],
+    ):
+        assert words in said
 
 
 def test_one_site_has_nothing_to_be_compared_with(compared, study_files, tmp_path):

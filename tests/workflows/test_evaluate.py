@@ -97,8 +97,29 @@ def test_another_universe_is_refused(study_files, make_cells, tmp_path):
     adata.uns["swarmcell"] = schema.contents(
         modality="rna", source_kind="lognorm", universe=universe, qc={}, provenance={}
     )
-    with pytest.raises(PanelError, match="prepared with universe"):
+    missing = r"prepared with universe.*the features: 5 of the 24 that the model reads.*ENSG00000000000, .*panel diff"
+    with pytest.raises(PanelError, match=missing):
         evaluate(study_files.merged, [written(schema.plain(adata), tmp_path / "u.h5ad")], **FAST)
+
+
+def test_another_species_and_another_transform_are_told_in_words(study_files, tmp_path):
+    from swarmcell.cells import panel as panels
+    from swarmcell.workflows.evaluation.fit import differences
+    from swarmcell.workflows.stream import PreparedFile
+
+    model = released.load(study_files.merged)
+    said = {"name": "cohort", "reference": "GRCh38", "transform": "arcsinh", "cofactor": 5.0}
+    knowing = replace(model, card=dict(model.card) | {"universe": said})
+    mouse = replace(model, panel_ids=tuple(name.replace("ENSG", "ENSMUSG") for name in model.panel_ids))
+    with PreparedFile(study_files.files[0]) as file:
+        assert file.contents["universe"] == panels.to_json(panels.from_json(file.contents["universe"], source="it"))
+        assert differences(knowing, file)[0] == (
+            "the transform: log1p_cp10k in the file, arcsinh (cofactor 5) for the model"
+        )
+        words = differences(mouse, file)
+    assert words[0] == "the species: the file holds human genes, the model reads mouse ones"
+    assert words[1] == "perhaps the transform (the model does not tell its own; the file's is log1p_cp10k)"
+    assert words[2].startswith("the features: 24 of the 24")
 
 
 def test_another_modality_is_refused(study_files, make_cells, tmp_path):

@@ -4,7 +4,8 @@ Rules: held-out donors never enter; donors are told apart by site and name, so t
 the same inner-validation donors as a swarm of the same sites.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ class TrainingCells:
         Samples that stay out of the patient task's sums (`model.class_floors`), shape `(n_samples,)`; empty: none do.
     notes
         What a reader of the result must know.
+    universe
+        What the universe says of itself: name, reference, transform, cofactor.
     """
 
     X: Matrix
@@ -68,6 +71,7 @@ class TrainingCells:
     site: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
     withheld: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     donor: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
+    universe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_cells(self) -> int:
@@ -101,6 +105,11 @@ class TrainingCells:
     def n_samples(self) -> int:
         """Number of training samples."""
         return len(self.sample_condition)
+
+
+def _universe(adata: "AnnData") -> dict[str, Any]:
+    said = json.loads(str(adata.uns[UNS]["universe"]))
+    return {name: said.get(name) for name in ("name", "reference", "transform", "cofactor")}
 
 
 def gather(
@@ -164,6 +173,7 @@ def gather(
         donor=_codes_in_order(who)[0],
         feature_ids=tuple(map(str, sources[0][1].var_names)),
         universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
+        universe=_universe(sources[0][1]),
         modality=str(sources[0][1].uns[UNS]["modality"]),
         cell_type=cell_type,
         sample=sample,

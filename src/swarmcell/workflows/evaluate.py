@@ -8,7 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from swarmcell import __version__
-from swarmcell.errors import CellsError, ModelError, PanelError, UsageError
+from swarmcell.errors import CellsError, UsageError
 from swarmcell.model import released
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.released import TrainedModel
@@ -25,6 +25,7 @@ from swarmcell.workflows.evaluation import ledger_facts, sentences
 from swarmcell.workflows.evaluation.cell_figures import cell_task
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, gather
 from swarmcell.workflows.evaluation.covariates import covariates
+from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.evaluation.history import history
 from swarmcell.workflows.evaluation.leaks import refuse_shared_cells
 from swarmcell.workflows.evaluation.patient_figures import patient_task
@@ -175,34 +176,6 @@ def _confounded(alarm: SiteOnly | None) -> Iterator[str]:
         yield alarm.sentence()
 
 
-def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:
-    """Check that a prepared file is what a model was made for, and describe its sites where the model asks for it.
-
-    Raises
-    ------
-    ModelError
-        If the modality differs.
-    PanelError
-        If the file was prepared with another universe (features or transform).
-    """
-    found, study = file.contents, model.study
-    if found["modality"] != study.modality:
-        msg = (
-            f"{file.name}: {found['modality']} cells, and the model {path} reads {study.modality}. "
-            "Choose the model or the file that fits."
-        )
-        raise ModelError(msg)
-    if study.universe_sha256 and found["universe_sha256"] != study.universe_sha256:
-        msg = (
-            f"{file.name}: prepared with universe {found['universe_sha256'][:12]}, and the model {path} was trained "
-            f"with {study.universe_sha256[:12]} (other features, another species or another transform). Prepare the "
-            "file with the universe file of the study."
-        )
-        raise PanelError(msg)
-    if study.features.scaling == "site":
-        file.describe_sites()
-
-
 def _refuse_repeated(files: Sequence[Path]) -> None:
     resolved = [file.resolve() for file in files]
     for file in files:
@@ -260,8 +233,16 @@ def _facts(named: _Named) -> ModelFacts:
         panel_sha256=sha256("\n".join(model.panel_ids).encode()).hexdigest(),
         cells_by_type=_training(model, "cells_by_type", model.cell_types),
         samples_by_condition=_training(model, "samples_by_condition", model.conditions),
+        rules=_rules(model),
         calibration={stage: vars(model.calibration(stage)) for stage in model.state.results if stage != "features"},
     )
+
+
+def _rules(model: TrainedModel) -> dict[str, dict[str, Any]]:
+    study = model.study
+    fits = {stage: rule for stage, rule in (("cell", study.cell), ("patient", study.patient)) if stage in study.stages}
+    said = {stage: {"model": rule.model, "merge": rule.merge, "l2": rule.l2} for stage, rule in fits.items()}
+    return {"features": asdict(study.features)} | said
 
 
 def _training(model: TrainedModel, name: str, labels: tuple[str, ...]) -> dict[str, int]:

@@ -19,9 +19,10 @@ from swarmcell.node import ledger as ledgers
 from swarmcell.node.postscript import Postscript
 from swarmcell.swarm.payloads import Evaluation
 from swarmcell.swarm.state import State
-from swarmcell.workflows.evaluate import check_fit, run_facts
+from swarmcell.workflows.evaluate import run_facts
 from swarmcell.workflows.evaluation import site_counts, swarm_figures
 from swarmcell.workflows.evaluation.cohort import Cohort, gather
+from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.evaluation.ledger_facts import LedgerFacts, facts
 from swarmcell.workflows.evaluation.scores import score_cells, score_samples
 from swarmcell.workflows.evaluation.site_counts import Counts

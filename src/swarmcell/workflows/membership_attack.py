@@ -31,7 +31,7 @@ from swarmcell.model.released import TrainedModel
 from swarmcell.model.state import from_bytes
 from swarmcell.model.study import Floors, PrivacyRule, Study
 from swarmcell.model.training_cells import gather
-from swarmcell.workflows.evaluate import check_fit
+from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.stream import BLOCK_ROWS, PreparedFile
 
 Observer = Callable[[str, dict[str, Any]], None]

@@ -23,7 +23,8 @@ from swarmcell.files import refuse_existing, writing
 from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
 from swarmcell.workflows import explain as explained
-from swarmcell.workflows.evaluate import check_fit, silent
+from swarmcell.workflows.evaluate import silent
+from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.evaluation.scores import UNKNOWN_RATE
 from swarmcell.workflows.stream import PreparedFile
 

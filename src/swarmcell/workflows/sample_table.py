@@ -19,7 +19,7 @@ from swarmcell.model import sample_features
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.strata.table import UNKNOWN, SampleTable, blocks_of
 from swarmcell.model.study import Study
-from swarmcell.workflows.evaluate import check_fit
+from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.stream import Block, PreparedFile
 
 Observer = Callable[[str, dict[str, Any]], None]

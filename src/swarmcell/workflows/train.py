@@ -324,7 +324,8 @@ def _feature_rounds(study: Study) -> int:
 def _release(
     path: Path, state: MergedState, study: Study, cells: TrainingCells, card: dict[str, Any]
 ) -> released.TrainedModel:
-    facts = {"sites": list(cells.sites), "floors": asdict(study.floors), **spent_privacy(study, state), **card}
+    said = {"sites": list(cells.sites), "floors": asdict(study.floors), "universe": dict(cells.universe)}
+    facts = {**said, **spent_privacy(study, state), **card}
     model = released.assemble(state, study, cells.feature_ids, facts)
     released.save(model, path, force=True)
     return model

@@ -52,6 +52,7 @@ def model_card(evaluation: Evaluation) -> dict[str, Any]:
             "samples_by_condition": dict(first.samples_by_condition),
             "by_site": [] if ledger is None else plain(ledger.trained),
             "n_features": first.n_features,
+            "rules": plain(first.rules),
             "calibration": plain(first.calibration),
         },
         "privacy": _privacy(card),

@@ -38,6 +38,7 @@ class ModelFacts:
     cells_by_type: Mapping[str, int] = field(default_factory=dict)  # training cells, of the whole swarm
     samples_by_condition: Mapping[str, int] = field(default_factory=dict)
     calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # stage -> temperature, shift and n
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # features, cell, patient: how it was learnt
 
 
 @dataclass(frozen=True, kw_only=True)
