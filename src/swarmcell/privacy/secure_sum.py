@@ -31,6 +31,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from swarmcell.errors import ModelError
 from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot
 from swarmcell.model.encoding import Array, Named, decode, encode
 from swarmcell.privacy import masks, shares
@@ -117,6 +118,7 @@ class SecureSum:
     ) -> None:
         self._study, self._me, self._secret, self._f, self._noised = study, me, secret, f, noised
         self._own = Part(author=me, n_cells=n_cells, n_donors=n_donors)
+        self._answered: dict[bytes, tuple[int, ...]] = {}
 
     def start(self) -> bytes:
         """Return the merged state before round 1, equal at every peer."""
@@ -131,7 +133,13 @@ class SecureSum:
     # -- this site's part ------------------------------------------------------------------------------------------
 
     def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
-        """Return this site's part of the round after `state`; `None` if `stop` was set meanwhile."""
+        """Return this site's part of the round after `state`; `None` if `stop` was set meanwhile.
+
+        Raises
+        ------
+        ModelError
+            If both kinds of shares of one sum are asked for, or what the study raises.
+        """
         now, salt = from_bytes(state), salt_of(state)
         part: dict[str, object] = {}
         if now.phase in {"keys", "masked"}:
@@ -193,6 +201,9 @@ class SecureSum:
         return max(SITES_MIN, self._threshold(n_sites)) - max(1, self._f)
 
     def _revealed(self, session: Session, staying: tuple[int, ...]) -> Array:
+        if self._answered.setdefault(session.salt, staying) != staying:  # no two final blocks say so: a second guard
+            msg = "asked for both kinds of shares of one sum, which would lay a site's part bare; nothing is revealed."
+            raise ModelError(msg)
         keys, mine = self._keys(session.salt), self._place(session)
         found = np.zeros((len(session.sites), 2), np.int64)
         for dealer in session.dealers:
