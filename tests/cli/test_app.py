@@ -181,3 +181,10 @@ def test_the_installed_command_is_this_program():
     command = Path(sys.executable).with_name("swarmcell")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, f"swarmcell {__version__}\n")
+
+
+def test_the_next_command_can_be_pasted_whatever_a_path_is_called(capsys):
+    from swarmcell.cli.common import next_command
+
+    next_command("swarmcell train", Path("my cells/süd a.h5ad"), "--join swarm.toml")
+    assert capsys.readouterr().err == "next: swarmcell train 'my cells/süd a.h5ad' --join swarm.toml\n"

@@ -90,6 +90,24 @@ def test_a_swarm_file_comes_back_as_it_was_made(tmp_path):
     assert swarm_file.load(path) == made()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("", "another version of swarmcell without a format number"),
+        (
+            "format = 1\nmade_by = '0.0.9'\n",
+            "by swarmcell 0.0.9 in format 1.*found the swarm anew: swarmcell swarm create",
+        ),
+        ("format = 99\nmade_by = '9.0'\n", "by swarmcell 9.0 in format 99; .* reads format 2. Update swarmcell"),
+    ],
+)
+def test_a_file_of_another_format_says_which_and_what_to_do(tmp_path, change, said):
+    text = swarm_file.dump(made()).decode()
+    head = text[text.index("format = ") : text.index("digest = ")]
+    with pytest.raises(ConfigError, match=said):
+        swarm_file.load(write(tmp_path, text.replace(head, change).replace("seed = 0", "newcomer = 1").encode()))
+
+
 def test_comments_and_order_do_not_change_the_digest(tmp_path):
     text = swarm_file.dump(made()).decode()
     path = write(tmp_path, ("# a remark\n" + text.replace("f = 0\n", "# f\n  f   = 0\n")).encode())
@@ -119,3 +137,18 @@ def test_reading_a_swarm_file_loads_nothing_that_reads_cells():
     code = "import sys, swarmcell.workflows.join, swarmcell.workflows.swarm.members; print('anndata' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", "whoever looks at a swarm would wait for it"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("[study]\nname = 'a'\n", "a study's configuration"),
+        ("name = 'site-a'\nsigning_key = 'a'\n", "an identity's card"),
+        ("name = 'site-a'\n[engine]\nkind = 'embedded'\n", "a site file"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(tmp_path, content, kind):
+    with pytest.raises(ConfigError, match=f"{kind}, not a swarm file. Make one: swarmcell swarm create"):
+        swarm_file.load(write(tmp_path, content.encode()))
+    with pytest.raises(ConfigError, match=r"a swarm file, expected a study's configuration"):
+        swarm_file.load_config(write(tmp_path, swarm_file.dump(made())))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -28,6 +29,18 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"no ledger" * 1000)
     with pytest.raises(SwarmError, match="cannot be read"), ledger.opened(path):
+        pass
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "without a format number.*go on with the version"), (9, "Update")])
+def test_a_ledger_of_another_format_says_so(tmp_path, number, said):
+    path = tmp_path / "ledger.sqlite"
+    with ledger.opened(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {number}")
+    connection.close()
+    with pytest.raises(SwarmError, match=said), ledger.opened(path):
         pass
 
 

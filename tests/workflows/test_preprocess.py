@@ -110,6 +110,8 @@ BAD: list[tuple[str, Change, dict[str, Any], type[SwarmcellError], str]] = [
     ("no such column", lambda a: None, {"columns": {"donor": "patient"}}, CellsError, "no column 'patient'"),
     ("a cell without donor", _label("donor", None), {}, CellsError, "1 cells have no donor"),
     ("a cell without condition", _label("condition", None), {}, CellsError, "1 cells have no condition"),
+    ("a donor called NA", _label("donor", "NA"), {}, CellsError, "1 cells have no donor"),
+    ("a condition called nan", _label("condition", " nan"), {}, CellsError, "1 cells have no condition"),
     ("two conditions in a sample", _label("condition", "cured"), {}, CellsError, "sample 'p3' has 2 conditions"),
     ("unknown label", _label("cell_type", "Bcell"), {"labels": {"cell_types": ["B", "T", "NK"]}}, CellsError, "Bcell"),
     ("a barcode twice", _twice, {}, CellsError, "'p0:same' is there twice"),

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from swarmcell.cells.events import Events, EventTable, Label
-from swarmcell.cells.specimens import LABELS, Specimen, covariate_names, known
+from swarmcell.cells.missing import known
+from swarmcell.cells.specimens import LABELS, Specimen, covariate_names
 from swarmcell.errors import CellsError, InputError
 
 _STAIN_COLUMNS = ("stain", "marker", "symbol", "$PnS", "desc")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from swarmcell.cells import missing
 from swarmcell.cells.readers import CountSource
 from swarmcell.cells.schema import CELL_TYPE, CONDITION, DONOR, SAMPLE, SITE
 from swarmcell.cells.sheets import BARCODE, Sheets, Unit, renamed
@@ -69,7 +70,7 @@ def attach(source: CountSource, unit: Unit, sheets: Sheets, columns: Columns, *,
         If the sheet of cells fits no cell, or names one twice.
     """
     names = columns.names()
-    labels = renamed(source.obs.reset_index(drop=True), names).astype(object)
+    labels = renamed(source.obs.reset_index(drop=True), names).apply(missing.labels)
     by_sample = None if unit.rows is None else renamed(unit.rows, names)
     if by_sample is not None and len(by_sample) == 1:
         labels = _filled(labels, {str(name): by_sample[name].iloc[0] for name in by_sample})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from swarmcell.cells import missing
 from swarmcell.cells.readers import is_source
 from swarmcell.cells.readers.table import is_table
 from swarmcell.cells.readers.text import open_bytes, truncated
@@ -20,7 +21,6 @@ _FILE_COLUMNS = (FILE, "file_name", "filename", "path", "folder")
 _BARCODE_COLUMNS = (BARCODE, "barcodes", "cell", "cell_id", "cell_barcode")
 _NAMES = {FILE: "samples", BARCODE: "cells"}
 _ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_MISSING = ("", "na", "n/a", "nan", "none", "null")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
             raise truncated(path, error) from error
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     for column in table.columns:
-        texts = table[column].astype(object).str.strip()
-        table[column] = texts.where(~texts.str.lower().isin(_MISSING), None)
+        table[column] = missing.labels(table[column])
     for kind, names in ((BARCODE, _BARCODE_COLUMNS), (FILE, _FILE_COLUMNS)):
         known = next((name for name in names if name in table), None)
         if known is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarmcell.cells.missing import known
 from swarmcell.errors import CellsError, InputError
 
 SHEET = "samples.csv"
@@ -15,7 +16,6 @@ FILE_COLUMNS = ("file", "file_name", "filename", "fcs", "fcs_file")
 DATA_SET_COLUMN = "data_set"
 LABELS = ("donor", "sample", "site", "condition", "cell_type")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-_MISSING = frozenset(("", "na", "n/a", "nan", "none", "null"))
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,6 @@ def _specimen(
         data_set=None if chosen is None else int(chosen),
         covariates={name: known(row.get(column, "")) for name, column in kept.items()},
     )
-
-
-def known(value: str) -> str | None:
-    """Return a label, or None for the ways of writing that there is none."""
-    return None if value.strip().lower() in _MISSING else value.strip()
 
 
 def _check_files(specimens: Iterable[Specimen], folder: Path, sheet: Path, files: Sequence[Path]) -> None:

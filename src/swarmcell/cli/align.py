@@ -34,7 +34,7 @@ def histogram(
     if json:
         print_json(about)
     say(f"{out}: {made.n_cells} training cells of {made.n_donors} donors, {len(made.counts)} markers")
-    next_command(f"swarmcell align apply {file} {out} OTHER.histogram.json --out aligned.h5ad")
+    next_command("swarmcell align apply", file, out, "OTHER.histogram.json --out aligned.h5ad")
 
 
 @app.command("apply")
@@ -65,4 +65,4 @@ def apply(
     say(f"{out}: aligned to {', '.join(made.sites)}; universe {made.universe.sha256}")
     for name, shift in sorted(made.moved.items(), key=lambda item: -abs(item[1]))[:_SHOWN]:
         say(f"  {name}: median moved by {shift:+.3f}")
-    next_command(f"swarmcell train {out}")
+    next_command("swarmcell train", out)

@@ -86,4 +86,4 @@ def privacy(  # noqa: PLR0917 (options are arguments)
     if report is not None:
         write_whole(report, audit_page.render(found), force=force)
         say(f"report: {report}")
-    next_command(f"swarmcell evaluate {model} {' '.join(map(str, files))}")
+    next_command("swarmcell evaluate", model, *files)

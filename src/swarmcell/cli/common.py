@@ -1,5 +1,6 @@
 """Options that many commands share, and how a command speaks: what it says, what it ends with, how it fails."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -9,6 +10,8 @@ import typer
 from swarmcell import errors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 EXIT_CODES: dict[type[errors.SwarmcellError], int] = {
@@ -64,10 +67,10 @@ def say(text: str) -> None:
     console().print(text, markup=False, soft_wrap=True)
 
 
-def next_command(command: str) -> None:
-    """Print the command that comes next; every command ends with it."""
+def next_command(*words: "str | Path") -> None:
+    """Print the command that comes next, with which every command ends: texts as they are, paths as for a shell."""
     if not voice.quiet:
-        typer.echo(f"next: {command}", err=True)
+        typer.echo("next: " + " ".join(w if isinstance(w, str) else shlex.quote(str(w)) for w in words), err=True)
 
 
 def print_json(value: dict[str, Any] | list[Any]) -> None:

@@ -36,13 +36,17 @@ def doctor(
         console().print(_table(checks))
     if any(check.result == "fail" for check in checks):
         raise typer.Exit(1)
-    next_command(_next(prepared, join))
+    next_command(*_next(prepared, join, identity))
 
 
-def _next(prepared: Path | None, join: Path | None) -> str:
+def _next(prepared: Path | None, join: Path | None, identity: str | None) -> list[str | Path]:
     if prepared is None:
-        return "swarmcell preprocess FOLDER --config configs/rna.toml --out site.h5ad"
-    return f"swarmcell train {prepared}" + (f" --join {join}" if join else "")
+        return ["swarmcell preprocess FOLDER --config configs/rna.toml --out site.h5ad"]
+    words: list[str | Path] = ["swarmcell train", prepared]
+    if join is not None:
+        words += ["--join", join]
+        words += ["--identity", Path(identity)] if identity else []
+    return words
 
 
 def _table(checks: list) -> object:  # type: ignore[type-arg]

@@ -41,7 +41,7 @@ def card(  # noqa: PLR0917 (typer gives them by name)
     )
     made = engine.make_card(wanted, out, force=force)
     say(f"engine card of {site}: {made.card_file} (send it to all sites); its secret key stays in {made.key_file}")
-    next_command(f"swarmcell engine config swarm.toml {made.card_file} CARD CARD --out {out}")
+    next_command("swarmcell engine config swarm.toml", made.card_file, "CARD CARD --out", out)
 
 
 @app.command("config")
@@ -77,7 +77,7 @@ def config(  # noqa: PLR0917 (typer gives them by name)
         say(remark)
     say(f"{made.server_file} written. Every site file holds this part; `swarmcell init --engine-card` writes it:")
     typer.echo(made.site_engine, nl=False)
-    next_command(f"swarmcell engine {'reload' if force else 'run'} {out}")
+    next_command(f"swarmcell engine {'reload' if force else 'run'}", out)
 
 
 Files = Annotated[Path, typer.Argument(help="Folder of the server's files.")]

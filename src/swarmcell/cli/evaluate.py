@@ -112,7 +112,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
         print_json(found.to_json())
     evaluation_table.show(found, console())
     say(f"report: {report}")
-    next_command(f"swarmcell predict {model} {files[0]} --out predicted.h5ad")
+    next_command("swarmcell predict", model, files[0], "--out predicted.h5ad")
 
 
 def _across(

@@ -55,7 +55,7 @@ def create(  # noqa: PLR0917 (options are arguments)
     say(f"{out}: {len(made.features)} features, {made.modality}, sha256 {made.sha256}")
     if json:
         print_json({key: value for key, value in panel.described(made).items() if key != "features"})
-    next_command(f"swarmcell preprocess SOURCE --universe {out} --out PREPARED.h5ad")
+    next_command("swarmcell preprocess SOURCE --universe", out, "--out PREPARED.h5ad")
 
 
 @app.command("show")
@@ -82,11 +82,10 @@ def show(
     if about["n_features"] > _SHOWN:
         say(f"  ... and {about['n_features'] - _SHOWN} more (--json shows all)")
     is_model = path.suffix == ".safetensors"
-    next_command(
-        f"swarmcell predict {path} PREPARED.h5ad"
-        if is_model
-        else f"swarmcell preprocess SOURCE --universe {path} --out PREPARED.h5ad"
-    )
+    if is_model:
+        next_command("swarmcell predict", path, "PREPARED.h5ad")
+    else:
+        next_command("swarmcell preprocess SOURCE --universe", path, "--out PREPARED.h5ad")
 
 
 @app.command("diff")

@@ -94,9 +94,9 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     if json:
         print_json(made.summary)
     if dry_run:
-        next_command(f"swarmcell preprocess {source} --out {out}  (without --dry-run)")
+        next_command("swarmcell preprocess", source, "--out", out, " (without --dry-run)")
     else:
-        next_command(f"swarmcell train {out}")
+        next_command("swarmcell train", out)
 
 
 def _check_report(report: Path, *, dry_run: bool, force: bool) -> None:

@@ -36,16 +36,16 @@ def runs(
         print_json(rows | {"differences": differences(found)} if names else rows)
     else:
         console().print(_comparison(found, differences(found)) if names else _list(found, folder))
-    next_command(_next(found, folder, compared=bool(names)))
+    next_command(*_next(found, folder, compared=bool(names)))
 
 
-def _next(found: "list[Run]", folder: Path, *, compared: bool) -> str:
+def _next(found: "list[Run]", folder: Path, *, compared: bool) -> list[str | Path]:
     if not found:
-        return "swarmcell train site-a.h5ad"
+        return ["swarmcell train site-a.h5ad"]
     if compared or len(found) == 1:
         model = next(iter(reversed(list(found[0].cards))), "local")
-        return f"swarmcell evaluate {folder / found[0].name / model}.safetensors PREPARED.h5ad"
-    return f"swarmcell runs {found[0].name} {found[1].name}"
+        return ["swarmcell evaluate", folder / found[0].name / f"{model}.safetensors", "PREPARED.h5ad"]
+    return ["swarmcell runs", Path(found[0].name), Path(found[1].name)]
 
 
 def _list(found: "list[Run]", folder: Path) -> "Table":

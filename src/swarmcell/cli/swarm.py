@@ -41,7 +41,7 @@ def create(
         about = {"n": made.n, "f": made.f, "quorum": made.quorum, "may_be_away": made.away}
         print_json({"digest": made.swarm.digest, "path": str(made.path), **about, **floors})
     command = "train" if made.swarm.study.strata is None else "stratify"
-    next_command(f"swarmcell {command} SITE.h5ad --join {made.path}")
+    next_command(f"swarmcell {command} SITE.h5ad --join", made.path)
 
 
 SwarmFile = Annotated[Path, typer.Argument(help="The swarm file.")]
@@ -80,7 +80,7 @@ def status(
         print_json(status_json(seen))
     console().print(swarm_tables.status(seen))
     say(terms(swarm_file.load(swarm).study))
-    next_command(f"swarmcell swarm show {swarm}")
+    next_command("swarmcell swarm show", swarm)
 
 
 async def look(onlooker: "Onlooker") -> "SwarmView":
@@ -141,7 +141,7 @@ def show(
     if json:
         print_json(blocks_json(seen))
     console().print(swarm_tables.blocks(seen))
-    next_command(f"swarmcell swarm verify {swarm}")
+    next_command("swarmcell swarm verify", swarm)
 
 
 def _show_mine(swarm: Path, ledger: Path | None, *, as_json: bool) -> None:
@@ -156,7 +156,7 @@ def _show_mine(swarm: Path, ledger: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json(published_json(found))
     console().print(swarm_tables.mine(found))
-    next_command(f"swarmcell swarm verify {swarm} --ledger {ledger}")
+    next_command("swarmcell swarm verify", swarm, "--ledger", ledger)
 
 
 @app.command("verify")
@@ -196,4 +196,4 @@ def verify(  # noqa: PLR0917 (options are arguments)
     if found.faults:
         msg = "\n  ".join([f"{swarm}: this history is not right:", *found.faults])
         raise TamperedError(msg)
-    next_command(f"swarmcell swarm status {swarm}")
+    next_command("swarmcell swarm status", swarm)

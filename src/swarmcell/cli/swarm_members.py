@@ -1,6 +1,5 @@
 """`swarmcell swarm invite`, `accept`, `revoke`, `rotate`, `end`, `approve`, `proposals`: what members decide."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +71,7 @@ def accept(
     say(f"compare the digest with the member that invited you, by telephone: {made.digest}")
     if json:
         print_json({"path": str(made.path), "digest": made.digest, "identity": made.name, "height": made.height})
-    next_command(f"swarmcell train SITE.h5ad --join {shlex.quote(str(made.path))} --identity {made.name}")
+    next_command("swarmcell train SITE.h5ad --join", made.path, f"--identity {made.name}")
 
 
 @app.command("revoke")
@@ -188,7 +187,7 @@ def proposals(
     if json:
         print_json([dict(vars(proposal)) for proposal in seen.proposals])
     console().print(swarm_tables.proposals(seen) if seen.proposals else "no proposal is open")
-    next_command(f"swarmcell swarm approve {swarm} " + (seen.proposals[0].digest[:16] if seen.proposals else "MEMBER"))
+    next_command("swarmcell swarm approve", swarm, seen.proposals[0].digest[:16] if seen.proposals else "MEMBER")
 
 
 def _end(made: "Ordered", swarm: Path, *, as_json: bool) -> None:
@@ -208,4 +207,4 @@ def _end(made: "Ordered", swarm: Path, *, as_json: bool) -> None:
     if as_json:
         proposal = None if made.proposal is None else dict(vars(made.proposal))
         print_json({"done": made.done, "is_running": made.is_running, "proposal": proposal})
-    next_command(f"swarmcell swarm status {swarm}" if made.done else f"swarmcell swarm proposals {swarm}")
+    next_command(f"swarmcell swarm {'status' if made.done else 'proposals'}", swarm)

@@ -35,6 +35,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(msg) from error
 
 
+_KINDS = (  # a key that only one kind of file has, and what that file is
+    ("invitation", "an invitation"),
+    ("founders", "a swarm file"),
+    ("study", "a study's configuration"),
+    ("signing_key", "an identity's card"),
+    ("engine", "a site file"),
+    ("certificate", "an engine card"),
+)
+
+
+def kind_of(content: dict[str, Any]) -> str:
+    """Return what a TOML file seems to be, for an error about a file of the wrong kind."""
+    return next((kind for key, kind in _KINDS if key in content), "another file")
+
+
 def load(path: Path, model: type[Model]) -> Model:
     """Read `path` as `model`.
 

@@ -50,6 +50,9 @@ def load(path: Path) -> Invitation:
     if "invitation" not in content:
         msg = f"{path}: not an invitation. A member writes one: swarmcell swarm invite swarm.toml CARD"
         raise ConfigError(msg)
+    inner = content.get("swarm")
+    if isinstance(inner, dict):
+        swarm_file.refuse_other_format(inner, path)
     found = parse(content, Invitation, source=str(path))
     swarm_file.checked(found.swarm, path)
     return found

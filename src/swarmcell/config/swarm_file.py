@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError
 
-from swarmcell.config.base import FrozenModel, parse, read_toml
+from swarmcell import __version__, formats
+from swarmcell.config.base import FrozenModel, kind_of, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
 from swarmcell.model.study import Study, canonical
 from swarmcell.node.identity import Card
@@ -86,10 +87,14 @@ class SwarmFile(FrozenModel):
 
     Attributes
     ----------
+    format, made_by
+        Number of the file's format, and the version of swarmcell that wrote it; they are no part of the digest.
     history
         Blocks that the invitation of a site that came late vouches for; they are no part of the digest.
     """
 
+    format: int = formats.SWARM_FILE
+    made_by: str = __version__
     digest: Hex32
     study: Study
     swarm: SwarmRules
@@ -121,6 +126,9 @@ def load_config(path: Path) -> SwarmConfig:
     from swarmcell.model.stages import check_numbers  # noqa: PLC0415
 
     content = read_toml(path)
+    if "study" not in content or "founders" in content:
+        msg = f"{path}: {kind_of(content)}, expected a study's configuration, such as configs/swarm-rna.toml."
+        raise ConfigError(msg)
     study = content.get("study", {})
     study = dict(study) if isinstance(study, dict) else study
     if isinstance(study, dict) and "universe" in study:
@@ -171,7 +179,14 @@ def plain(swarm: SwarmFile) -> dict[str, Any]:
     """Return what a swarm file holds as plain values, in its order."""
     content = swarm.model_dump(mode="json")
     study = _without_none(dataclasses.asdict(swarm.study))
-    ordered = {"digest": swarm.digest, "study": study, "swarm": content["swarm"], "founders": content["founders"]}
+    ordered = {
+        "format": swarm.format,
+        "made_by": swarm.made_by,
+        "digest": swarm.digest,
+        "study": study,
+        "swarm": content["swarm"],
+        "founders": content["founders"],
+    }
     return ordered | ({"history": content["history"]} if swarm.history else {})
 
 
@@ -181,7 +196,7 @@ def load(path: Path) -> SwarmFile:
     Raises
     ------
     ConfigError
-        If it is not a swarm file.
+        If it is not a swarm file, or one of another format.
     TamperedError
         If its content does not give the digest that stands in it.
     """
@@ -191,7 +206,26 @@ def load(path: Path) -> SwarmFile:
             f"{path}: an invitation, not a swarm file. Accept it first: swarmcell swarm accept {path} --out swarm.toml"
         )
         raise ConfigError(msg)
+    if "founders" not in content:
+        msg = f"{path}: {kind_of(content)}, not a swarm file. Make one: swarmcell swarm create CONFIG --founder CARD"
+        raise ConfigError(msg)
+    refuse_other_format(content, path)
     return checked(parse(content, SwarmFile, source=str(path)), path)
+
+
+def refuse_other_format(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse what another version of swarmcell wrote in another format.
+
+    Raises
+    ------
+    ConfigError
+        If `content` is a swarm file's, of a format that this version does not read.
+    """
+    remedy = "Go on with the version that made it, at every site, or found the swarm anew: swarmcell swarm create."
+    maker, number = str(content.get("made_by", "")), content.get("format")
+    said = formats.of_another_format(path, number, formats.SWARM_FILE, made_by=maker, remedy=remedy)
+    if said:
+        raise ConfigError(said)
 
 
 def checked(swarm: SwarmFile, path: Path) -> SwarmFile:

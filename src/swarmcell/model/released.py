@@ -9,22 +9,21 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_safetensors
 
+from swarmcell import formats
 from swarmcell.cells import site_scaling
 from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Matrix
 from swarmcell.errors import InputError, MergeError, ModelError
 from swarmcell.files import writing
-from swarmcell.model import bag_models, calibration_rounds, sample_features
+from swarmcell.model import bag_models, calibration_rounds, described_arrays, sample_features
 from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
+from swarmcell.model.described_arrays import refuse
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Density, Novelty
 from swarmcell.model.panel_cells import on_panel, samples_of, standardised
@@ -37,7 +36,6 @@ from swarmcell.model.temperature import Calibration
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FORMAT = 1
 CHUNK_ROWS = 8192  # cells predicted at a time
 _KEY = "swarmcell"
 
@@ -333,19 +331,14 @@ def save(model: TrainedModel, path: Path, *, force: bool = False) -> None:
         If a file exists (without `force`) or cannot be written.
     """
     document = {
-        "format": FORMAT,
         "study": asdict(model.study),
         "panel_ids": list(model.panel_ids),
         "header": header(model.state),
         "card": dict(model.card),
         "digest": model.digest,
     }
-    text = json.dumps(document, sort_keys=True)
-    metadata = {_KEY: f"{sha256(text.encode()).hexdigest()} {text}"}  # one key: safetensors keeps no order of several
-    arrays = {name: np.ascontiguousarray(array) for name, array in model.state.arrays.items()}
+    described_arrays.save(path, _KEY, formats.MODEL, document, model.state.arrays, force=force)
     card = {"study": model.study.name, "digest": model.digest, **model.card}
-    with writing(path, force=force) as temporary:
-        temporary.write_bytes(to_safetensors(arrays, metadata))
     with writing(path.with_suffix(".json"), force=True) as temporary:
         temporary.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -358,40 +351,27 @@ def load(path: Path) -> TrainedModel:
     InputError
         If there is no such file.
     ModelError
-        If the file is corrupt, was changed, or is not a swarmcell model.
+        If the file is corrupt, was changed, is of another format, or is not a swarmcell model.
     """
+    if path.is_dir():
+        models = sorted(str(file) for file in path.glob("*.safetensors"))
+        msg = f"{path}: a folder, not a model. It holds {', '.join(models) or 'none'}: give one of these."
+        raise InputError(msg)
     if not path.is_file():
         msg = f"{path}: no such file. Train a model first: swarmcell train PREPARED.h5ad."
         raise InputError(msg)
-    document, arrays = _read(path)
+    if path.suffix == ".h5ad":
+        msg = f"{path}: cells, not a model. The model comes first, then the prepared files."
+        raise InputError(msg)
+    remedy = "Train it again"
+    document, arrays = described_arrays.load(path, _KEY, formats.MODEL, what="a model", remedy=remedy)
     try:
         state = from_header(document["header"], arrays)
         study = from_plain(document["study"])
         model = TrainedModel(study, tuple(document["panel_ids"]), state, document["card"], digest(to_bytes(state)))
         fits = model.digest == document["digest"] and state.rules == rules_digest(study)
     except (KeyError, TypeError, ValueError, MergeError) as error:
-        _refuse(path, f"its contents are not those of a model ({error})")
+        refuse(path, f"made by swarmcell {document['made_by']}; this one cannot take it for a model ({error})", remedy)
     if not fits or len(model.panel_ids) != len(state.arrays.get("panel", ())):
-        _refuse(path, "its arrays do not have the digest that it states")
+        refuse(path, "its arrays do not have the digest that it states", remedy)
     return model
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    try:
-        with safe_open(path, framework="numpy") as stream:
-            metadata = stream.metadata() or {}
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
-        stated, _, text = metadata[_KEY].partition(" ")
-        if sha256(text.encode()).hexdigest() != stated:
-            _refuse(path, "its description does not have the digest that it states")
-        document = json.loads(text)
-        if document["format"] != FORMAT:
-            _refuse(path, f"format {document['format']!r}, this version reads {FORMAT}")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        _refuse(path, f"not a swarmcell model ({type(error).__name__})")
-    return document, arrays
-
-
-def _refuse(path: Path, why: str) -> NoReturn:
-    msg = f"{path}: {why}. Train it again, or copy it again from where it is whole."
-    raise ModelError(msg)

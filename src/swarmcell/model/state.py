@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
+from swarmcell import formats
 from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode, encode
 from swarmcell.model.fixed import STATISTICS_BITS
@@ -171,8 +172,8 @@ def from_header(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> Merge
     """
     rest = dict(fields)
     if rest.pop("format", None) != FORMAT:
-        msg = f"a merged state of format {fields.get('format')!r}; this version reads {FORMAT}. Update swarmcell."
-        raise MergeError(msg)
+        remedy = "Start the run again, or go on with the version that began it."
+        raise MergeError(formats.of_another_format("a merged state", fields.get("format"), FORMAT, remedy=remedy))
     try:
         best, last, results = rest.pop("best"), rest.pop("last"), rest.pop("results")
         state = MergedState(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from swarmcell import formats
 from swarmcell.errors import InputError, SwarmError, TamperedError
 from swarmcell.swarm.duties import CHECKPOINT_BLOCKS
 
@@ -306,7 +307,7 @@ def trouble(path: Path, error: Exception) -> SwarmError:
     """Tell a fault of the disk or the file as an error with a remedy."""
     return SwarmError(
         f"{path}: the ledger cannot be read or written ({error}). Nothing was signed that is not stored: mend the disk "
-        "(space, permissions), then go on with --resume."
+        "(space, permissions), then go on with the same command."
     )
 
 
@@ -335,7 +336,7 @@ def opened(path: Path) -> Iterator[Ledger]:
     Raises
     ------
     SwarmError
-        If the file cannot be opened, or is not a ledger.
+        If the file cannot be opened, is not a ledger, or one of another format.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -346,9 +347,20 @@ def opened(path: Path) -> Iterator[Ledger]:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        _check_format(connection, path)
         connection.executescript(_SCHEMA)
         yield Ledger(connection, path)
     except sqlite3.Error as error:
         raise trouble(path, error) from error
     finally:
         connection.close()
+
+
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Give a new ledger its number, and refuse one of another format."""
+    if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        connection.execute(f"PRAGMA user_version = {formats.LEDGER}")
+    number = connection.execute("PRAGMA user_version").fetchone()[0]
+    remedy = "It remembers what this site signed: go on with the version that made it, or take another --name."
+    if said := formats.of_another_format(path, number or None, formats.LEDGER, remedy=remedy):
+        raise SwarmError(said)

@@ -31,7 +31,7 @@ def read_study(path: Path) -> Study:
     ConfigError, TamperedError, PanelError
         If a value is missing, unknown or impossible, or the file was changed after it was made.
     """
-    if "digest" in read_toml(path):
+    if "founders" in read_toml(path):
         return swarm_file.load(path).study
     return swarm_file.load_config(path).study
 

@@ -4,21 +4,19 @@ Rules: the file holds the merged state itself and the names of its features, and
 both digests. It is all that placing new patients needs, beside the cell model where composition counts.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_safetensors
 
+from swarmcell import formats
 from swarmcell.errors import InputError, MergeError, ModelError
-from swarmcell.files import writing
-from swarmcell.model.encoding import Array
+from swarmcell.model import described_arrays
+from swarmcell.model.described_arrays import refuse
 from swarmcell.model.fixed import Floats
 from swarmcell.model.strata import kmeans
 from swarmcell.model.strata.rounds import rows
@@ -26,7 +24,6 @@ from swarmcell.model.strata.state import StrataState, from_header, header, to_by
 from swarmcell.model.strata.table import SampleTable
 from swarmcell.model.study import StrataRule, Study, from_plain, rules_digest
 
-FORMAT = 1
 _KEY = "swarmcell-strata"
 
 
@@ -123,7 +120,6 @@ def save(strata: Strata, path: Path, *, force: bool = False) -> None:
         If it exists (without `force`) or cannot be written.
     """
     document = {
-        "format": FORMAT,
         "study": asdict(strata.study),
         "ids": list(strata.ids),
         "symbols": list(strata.symbols),
@@ -131,12 +127,7 @@ def save(strata: Strata, path: Path, *, force: bool = False) -> None:
         "card": dict(strata.card),
         "digest": strata.digest,
     }
-    text = json.dumps(document, sort_keys=True)
-    arrays: dict[str, Array] = {name: np.ascontiguousarray(array) for name, array in strata.state.arrays.items()}
-    digest = sha256(text.encode()).hexdigest()
-    content = to_safetensors(arrays, {_KEY: f"{digest} {text}"})  # one key: safetensors keeps no order of several
-    with writing(path, force=force) as temporary:
-        temporary.write_bytes(content)
+    described_arrays.save(path, _KEY, formats.STRATA, document, strata.state.arrays, force=force)
 
 
 def load(path: Path) -> Strata:
@@ -152,24 +143,15 @@ def load(path: Path) -> Strata:
     if not path.is_file():
         msg = f"{path}: no such file. Find strata first: swarmcell stratify PREPARED.h5ad."
         raise InputError(msg)
+    remedy = "Find the strata again"
+    document, arrays = described_arrays.load(path, _KEY, formats.STRATA, what="strata", remedy=remedy)
     try:
-        with safe_open(path, framework="numpy") as stream:
-            metadata = stream.metadata() or {}
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
-        digest, _, text = metadata[_KEY].partition(" ")
-        document = json.loads(text)
-        if sha256(text.encode()).hexdigest() != digest or document["format"] != FORMAT:
-            _refuse(path, "its description was changed, or is of another version")
         state, study = from_header(document["header"], arrays), from_plain(document["study"])
         ids, symbols = tuple(document["ids"]), tuple(document["symbols"])
         found = Strata(study, ids, symbols, state, document["card"], sha256(to_bytes(state)).hexdigest())
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, MergeError) as error:
-        _refuse(path, f"no strata of swarmcell ({type(error).__name__})")
-    if found.digest != document["digest"] or state.rules != rules_digest(study):
-        _refuse(path, "its arrays do not have the digest that it states")
+        fits = found.digest == document["digest"] and state.rules == rules_digest(study)
+    except (KeyError, TypeError, ValueError, MergeError) as error:
+        refuse(path, f"made by swarmcell {document['made_by']}; this one cannot take it for strata ({error})", remedy)
+    if not fits:
+        refuse(path, "its arrays do not have the digest that it states", remedy)
     return found
-
-
-def _refuse(path: Path, why: str) -> NoReturn:
-    msg = f"{path}: {why}. Find the strata again, or copy the file again from where it is whole."
-    raise ModelError(msg)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from swarmcell import formats
 from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode, encode
 
@@ -88,9 +89,11 @@ def from_header(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> Strat
         If the header is not that of a state of this version.
     """
     rest = dict(fields)
-    if rest.pop("format", None) != FORMAT or rest.pop("kind", None) != "strata":
-        msg = "not a state of strata of this version. Update swarmcell, or look at which study this is."
-        raise MergeError(msg)
+    number, kind = rest.pop("format", None), rest.pop("kind", None)
+    if number != FORMAT or kind != "strata":
+        remedy = "Find the strata again, or go on with the version that began."
+        said = formats.of_another_format("a state of strata", number, FORMAT, remedy=remedy)
+        raise MergeError(said or "not a state of strata. Look at which study this is.")
     try:
         state = StrataState(**{**rest, "sites": tuple(rest["sites"])}, arrays=dict(arrays))
     except (TypeError, KeyError) as error:

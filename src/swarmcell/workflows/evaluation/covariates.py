@@ -34,7 +34,7 @@ def covariates(cohort: Cohort) -> tuple[Covariate, ...]:
 
 
 def _may_be(obs: pd.DataFrame, name: str) -> bool:
-    is_text = isinstance(obs[name].dtype, pd.CategoricalDtype) or obs[name].dtype == object
+    is_text = isinstance(obs[name].dtype, pd.CategoricalDtype | pd.StringDtype) or obs[name].dtype == object
     return is_text and name not in LABELS and not name.startswith(PREDICTED)
 
 
