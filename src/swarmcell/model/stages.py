@@ -91,6 +91,9 @@ def check_numbers(study: Study) -> None:
         raise ConfigError(msg)
     check_secure(study)
     check_private(study)
+    if study.privacy.cell_digests and study.strata is not None:
+        msg = "[study.privacy] cell_digests: a study of strata holds nobody out. Set it to false."
+        raise ConfigError(msg)
 
 
 def _check_ids(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from swarmcell.cells.sketches import KEPT_MAX
 from swarmcell.model import noised_rounds
 from swarmcell.model.class_floors import donors_per_class
 from swarmcell.model.state import MergedState
@@ -52,12 +53,22 @@ def terms(study: Study) -> str:
     if private is not None:
         by_class = "the cells of a rare class are hidden by noise"
     said = "" if private is None else private.sentence()
-    return " ".join(filter(None, [f"floors: {whole}; {by_class}.", lowered(floors), said]))
+    return " ".join(filter(None, [f"floors: {whole}; {by_class}.", lowered(floors), _digests(study), said]))
+
+
+def _digests(study: Study) -> str:
+    """Say that members can read digests of cells; empty if they cannot."""
+    if not study.privacy.cell_digests:
+        return ""
+    return (
+        f"cell_digests: the other members can read keyed digests of up to {KEPT_MAX} cells of each training donor, by "
+        "which they tell whether a cell that they hold is among them (docs/data-protection.md)."
+    )
 
 
 def agreed(study: Study, terms: accountant.Terms | None) -> list[str]:
     """Return what a site agrees to by joining, before anything leaves it."""
-    return [*filter(None, [lowered(study.floors)]), *([] if terms is None else [terms.sentence()])]
+    return [*filter(None, [lowered(study.floors), _digests(study)]), *([] if terms is None else [terms.sentence()])]
 
 
 def spent_privacy(study: Study, state: MergedState) -> dict[str, Any]:

@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from swarmcell.swarm.body import Body
     from swarmcell.workflows.join import Seat
 
-SHARED = (
-    "the study's rules have cell_digests: the other members can read keyed digests of some cells of each training "
-    "donor (docs/data-protection.md)"
-)
 _PACKAGES = ("anndata", "numpy", "scipy", "torch")
 
 
@@ -187,9 +183,8 @@ def train_in_swarm(
     folder.make()
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
     folder.write_settings(settings)
+    noted = _tell_start(folder, observer, cells, study, [*agreed(study, terms), *cells.notes])
     is_shared = study.privacy.cell_digests
-    notes = [*agreed(study, terms), *cells.notes, *([SHARED] if is_shared else [])]
-    noted = _tell_start(folder, observer, cells, study, notes)
     claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, is_shared=is_shared)
     ended = join.take_part(seat, task, run=folder.path, observer=recording(folder, observer), claim=claim)
     join.refuse_without_result(ended, "a model")

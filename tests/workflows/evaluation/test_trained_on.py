@@ -24,6 +24,7 @@ from swarmcell.swarm.payloads import TRAINED_BYTES_MAX, TrainedOn
 from swarmcell.workflows.evaluate import evaluate
 from swarmcell.workflows.evaluate_join import across_the_swarm
 from swarmcell.workflows.evaluation import trained_on
+from swarmcell.workflows.floor_words import terms
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.swarm.verify_run import verify_swarm
 from swarmcell.workflows.train import Options, train_in_swarm
@@ -193,5 +194,7 @@ def test_what_is_not_at_hand_is_said_and_rules_without_it_keep_their_digest(swar
     found = evaluate(run / "merged.safetensors", [folder / "site-b.h5ad"], **FAST)
     assert any("was not looked for: elsewhere.json is not" in caveat for caveat in found.caveats)
     study = seat(folder, "site-a").swarm.study
+    assert "up to 256 cells of each training donor" in terms(study)
+    assert "256" not in terms(replace(study, privacy=PrivacyRule()))
     assert "cell_digests" in canonical(study)
     assert "cell_digests" not in canonical(replace(study, privacy=PrivacyRule()))
