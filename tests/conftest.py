@@ -64,6 +64,7 @@ def fitted(*cohort, shuffled=False, cell_types=TYPES, stages=("features", "cell"
 
     from swarmcell.model import released, sample_features
     from swarmcell.model.fixed import STATISTICS_BITS, to_int64
+    from swarmcell.model.sample_rows import sample_rows
     from swarmcell.model.state import DONE, MergedState, StageResult
     from swarmcell.model.study import Study, rules_digest
 
@@ -95,8 +96,7 @@ def fitted(*cohort, shuffled=False, cell_types=TYPES, stages=("features", "cell"
         return released.assemble(state, study, ids, {"kind": "swarm"})
     keys = (train.obs["site"].astype(str) + "/" + train.obs["sample"].astype(str)).to_numpy()
     names, first, code = np.unique(keys, return_index=True, return_inverse=True)
-    bare = released.TrainedModel(study, ids, state, {}, "")
-    rows = released.sample_rows(bare, sparse.csr_matrix(train.X), code.astype(np.int64), len(names))
+    rows = sample_rows(state, study, sparse.csr_matrix(train.X), code.astype(np.int64), len(names))
     labels = np.array([CONDITIONS.index(v) for v in train.obs["condition"].iloc[first]])
     labels = rng.permutation(labels) if shuffled else labels
     mean, scale = (

@@ -17,14 +17,15 @@ from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
 from swarmcell.errors import CellsError, ModelError, PanelError, SwarmcellError, UsageError
 from swarmcell.model.strata import released
-from swarmcell.model.study import Floors, StrataRule, Study
+from swarmcell.model.study import ClusterRule, Floors, StrataRule, Study
 from swarmcell.node import identity
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.stratify import Options, stratify_alone, stratify_in_swarm
 from swarmcell.workflows.swarm.verify_run import verify_swarm
 
 SITES = ("site-a", "site-b", "site-c")
-RULE = StrataRule(k_max=3, starts=20, resamples=10, nulls=39, permutations=199)
+RULE = StrataRule(k_max=2, starts=20, resamples=6, nulls=39, permutations=99)
+CLUSTERS = ClusterRule(n=4, starts=2, rounds_max=9)
 LIMIT_S = 120
 
 
@@ -35,12 +36,13 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cells) -> Path:
     monkeypatch.chdir(tmp_path)
     for site in SITES:
         adata = make_cells(site, effect=4.0)
+        del adata.obs["cell_type"]
         schema.write_prepared(adata, tmp_path / f"{site}.h5ad")
     study = Study(
         name="strata",
         modality="rna",
-        stages=("features",),
-        cell_types=("B", "NK", "T"),
+        stages=("features", "clusters"),
+        clusters=CLUSTERS,
         conditions=("healthy", "ill"),
         universe_sha256=str(adata.uns["swarmcell"]["universe_sha256"]),
         floors=Floors(donors=4, cells=20),
@@ -94,10 +96,16 @@ def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(sw
     assert {sample["site"] for sample in mine["samples"]} == {"site-b"}
     assert mine["sites"] == list(SITES)
     pooled = stratify_alone(
-        [Path(f"{site}.h5ad") for site in SITES], folder / "pooled", Options(rule=RULE, annotate=False), observer=_quiet
+        [Path(f"{site}.h5ad") for site in SITES],
+        folder / "pooled",
+        Options(rule=RULE, clusters=CLUSTERS.n, annotate=False),
+        observer=_quiet,
     )
     found = released.load(folder / "out-site-a" / "strata.safetensors")
     assert found.state.k == pooled.strata.state.k
+    assert found.state.cells.keys() == pooled.strata.state.cells.keys()
+    for name, array in found.state.cells.items():
+        np.testing.assert_array_equal(array, pooled.strata.state.cells[name])
     for name in ("vectors", "judged", "within_null"):
         np.testing.assert_array_equal(found.state.arrays[name], pooled.strata.state.arrays[name])
     checked = verify_swarm(swarm, cells=[Path("site-b.h5ad")], identity="site-b")
@@ -121,7 +129,12 @@ def test_the_next_command_of_a_new_swarm_of_strata_is_stratify(swarm: Path) -> N
         ({"strata": None}, UsageError, "without .study.strata"),
         ({"strata": replace(RULE, cell_model="ab" * 32)}, ModelError, "model abababababab, and none is given.*--cells"),
         ({"strata": replace(RULE, covariates={"age": ()})}, UsageError, "age stand in no sheet"),
-        ({"cell_types": ("B", "T")}, CellsError, "cells are NK, and the study counts B, T"),
+        (
+            {"cell_types": ("B", "T"), "stages": ("features",)},
+            CellsError,
+            "cells are no label, and the study counts B, T",
+        ),
+        ({"conditions": ("well", "ill")}, CellsError, "condition .healthy. is not among the study"),
         ({"universe_sha256": "0" * 64}, PanelError, "universe"),
     ],
 )

@@ -110,6 +110,31 @@ def test_a_model_tells_the_types_and_must_be_the_same_when_patients_are_placed(s
             place_new(path, list(study_files.files), tmp_path / "p", OPTIONS, force=False, observer=quiet)
 
 
+def test_clusters_of_cells_are_counted_where_no_types_are_told(sites: list[Path], tmp_path: Path) -> None:
+    files = []
+    for path in sites:
+        adata = ad.read_h5ad(path)
+        del adata.obs["cell_type"]
+        files.append(tmp_path / path.name)
+        schema.write_prepared(adata, files[-1])
+    made = alone(files, tmp_path / "s", replace(OPTIONS, clusters=4, annotate=False))
+    state = made.strata.state
+    assert made.strata.study.counted_types == tuple(f"cluster {i}" for i in range(1, 5))
+    assert state.cells["clusters.count"].sum() == state.n_cells
+    assert state.k == 2
+    samples = pd.read_csv(tmp_path / "s" / "samples.csv")
+    assert pd.crosstab(samples["condition"], samples["stratum"]).max(axis=1).tolist() == [8, 8]
+    assert next(iter(made.result["strata"][0]["composition"])).startswith("cluster 1")
+    assert any("clusters of cells, not types" in one for one in made.result["caveats"])
+    placed = place_new(
+        tmp_path / "s" / "strata.safetensors", files[1:], tmp_path / "p", OPTIONS, force=False, observer=quiet
+    )
+    after = pd.read_csv(placed.folder / "samples.csv")
+    assert after["stratum"].tolist() == samples.query("site == 'site-b'")["stratum"].tolist()
+    none = alone(files, tmp_path / "n", replace(OPTIONS, clusters=0, annotate=False))
+    assert any("Composition does not count" in one for one in none.result["caveats"])
+
+
 def test_no_strata_are_drawn_where_there_are_none_and_nobody_is_placed(make_cells, tmp_path: Path) -> None:
     path = tmp_path / "plain.h5ad"
     schema.write_prepared(make_cells("site-a", n_donors=12, effect=0.0), path)
@@ -200,7 +225,7 @@ def test_strata_that_were_changed_are_refused(found: Stratified, tmp_path: Path)
     with pytest.raises(ModelError, match="digest"):
         released.load(path)
     path.write_bytes(raw[:100])
-    with pytest.raises(ModelError, match="no strata"):
+    with pytest.raises(ModelError, match="not strata of swarmcell"):
         released.load(path)
     with pytest.raises(InputError, match="no such file"):
         released.load(tmp_path / "none.safetensors")

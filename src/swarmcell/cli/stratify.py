@@ -17,6 +17,9 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for strata, sampl
 Cells = Annotated[
     Path | None, typer.Option("--cells", help="Model that tells cell types; else the files' own labels, if complete.")
 ]
+Clusters = Annotated[
+    int, typer.Option("--clusters", min=0, max=100, help="Clusters of cells to count where no types are told; 0: none.")
+]
 Sheet = Annotated[Path | None, typer.Option("--covariates", help="Sheet (csv) with a column sample or donor.")]
 Covariates = Annotated[
     list[str] | None, typer.Option("--covariate", help="Column of the sheet to test (age, sex, ...); may be repeated.")
@@ -42,6 +45,7 @@ def stratify(  # noqa: PLR0917 (options are arguments)
     cells: Cells = None,
     covariates: Sheet = None,
     covariate: Covariates = None,
+    clusters: Clusters = 15,
     k_max: StrataMax = 6,
     resamples: Resamples = 20,
     nulls: Nulls = 99,
@@ -59,7 +63,8 @@ def stratify(  # noqa: PLR0917 (options are arguments)
 ) -> None:
     """Find which patients are alike, across sites, and how sure that is; or say that there are no stable strata.
 
-    Samples are compared by cell-type composition and pseudobulk or marker statistics. The folder gets `strata.json`,
+    Samples are compared by composition (cell types by a model or labels, else clusters of cells) and pseudobulk or
+    marker statistics. The folder gets `strata.json`,
     `report.html`, `samples.csv`, `strata.safetensors` (to place new patients, `--with`), and copies of the prepared
     files with `stratum` and `stratum_membership` in obs. All donors count, held out or not.
 
@@ -70,13 +75,14 @@ def stratify(  # noqa: PLR0917 (options are arguments)
     from swarmcell.workflows import stratify as workflow
 
     given = {"--k-max": k_max != 6, "--resamples": resamples != 20, "--nulls": nulls != 99, "--seed": seed != 0}
-    given |= {"--centre-sites": centre_sites, "--covariate": bool(covariate)}
+    given |= {"--clusters": clusters != 15, "--centre-sites": centre_sites, "--covariate": bool(covariate)}
     _check_options(with_, join, given, site=site, identity=identity, covariates=covariates)
     rule = StrataRule(k_max=k_max, resamples=resamples, nulls=nulls, centre_sites=centre_sites)
     options = workflow.Options(
         cells=cells,
         sheet=covariates,
         covariates=tuple(covariate or ()),
+        clusters=clusters,
         rule=rule,
         seed=seed,
         annotate=not no_obs,

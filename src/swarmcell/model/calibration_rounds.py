@@ -202,10 +202,12 @@ def novelty_of(state: MergedState) -> Novelty:
 
 
 def type_means(state: MergedState, n_types: int) -> Floats:
-    """Return the swarm-wide mean of each type on the panel, shape `(n_types, n_panel)`, in units of X.
+    """Return the swarm-wide mean of each type (or cluster) on the panel, shape `(n_types, n_panel)`, in units of X.
 
     A type that nobody has, and every type where the cells were not described, has the mean of all cells.
     """
+    if "clusters.means" in state.arrays:
+        return to_float(state.arrays["clusters.means"], STATISTICS_BITS)
     means = np.tile(to_float(state.arrays["mean"], STATISTICS_BITS), (n_types, 1))
     if "novelty.by_type" not in state.arrays:
         return means

@@ -22,24 +22,26 @@ from swarmcell.model import (
     calibration_rounds,
     class_floors,
     clipped_sums,
+    cluster_rounds,
     exact_fit,
     feature_rounds,
     fit_rounds,
     local_fit,
     local_rounds,
     noised_rounds,
-    sample_features,
     warm_start,
 )
-from swarmcell.model.classifier import Scaling, logits, to_floats
+from swarmcell.model.classifier import Scaling, to_floats
 from swarmcell.model.clipped_sums import Noise, Units
+from swarmcell.model.cluster_rounds import Drawn
 from swarmcell.model.contribution import FIGURES, Contribution, Kind, MergeOutcome, Slot, Update, kind_of, screen, stamp
 from swarmcell.model.encoding import Array, Named, encode
 from swarmcell.model.exact_rounds import ABSENT
 from swarmcell.model.fixed import Floats
 from swarmcell.model.local_fit import Examples, labelled
-from swarmcell.model.released import CHUNK_ROWS, TrainedModel
-from swarmcell.model.stages import CELL, FEATURES, PATIENT, check_study, class_weights, counts, fail, rule_of
+from swarmcell.model.released import TrainedModel
+from swarmcell.model.sample_rows import sample_rows
+from swarmcell.model.stages import CELL, CLUSTERS, FEATURES, PATIENT, check_study, class_weights, counts, fail, rule_of
 from swarmcell.model.state import MergedState, from_bytes, to_bytes
 from swarmcell.model.study import EXACT, Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
@@ -93,6 +95,7 @@ class Learner:
         self._seed, self._threads, self._device = seed, threads, device
         self._examples: tuple[tuple[str, str], Examples] | None = None
         self._samples: Floats | None = None
+        self._drawn: Drawn | None = None
         self._start = {} if start is None or cells is None else warm_start.arrays_of(start, study, cells.feature_ids)
 
     def start(self) -> bytes:
@@ -121,6 +124,8 @@ class Learner:
         if now.stage == FEATURES:
             arrays = feature_rounds.cell_statistics(self._cells, self.study, now)
             return self._statistics(now, arrays, self._cells.n_cells)
+        if now.stage == CLUSTERS:
+            return self._statistics(now, self._drawn_cells(now).statistics(now), self._cells.n_cells)
         if calibration_rounds.is_closing(now):
             examples = self._examples_of(now)
             return self._statistics(now, calibration_rounds.statistics(now, self.study, examples), len(examples.train))
@@ -177,6 +182,8 @@ class Learner:
             return noised_rounds.slots(state, self.study, self._n_features or 0)
         if state.stage == FEATURES and self._n_features is not None:
             return feature_rounds.cell_slots(self.study, self._n_features, state)
+        if state.stage == CLUSTERS:
+            return cluster_rounds.slots(state, self.study)
         if state.phase == "statistics":
             return feature_rounds.sample_slots(state, self.study)
         if calibration_rounds.is_closing(state):
@@ -301,20 +308,16 @@ class Learner:
         own = own_moments(X, site, cells.sites)
         return SiteScaled.of(X, site, own, mean=scaling.mean, scale=scaling.scale)
 
+    def _drawn_cells(self, state: MergedState) -> Drawn:
+        if self._drawn is None:
+            n_max = self.study.clusters.cells_per_sample
+            self._drawn = Drawn(self._on_panel(state), self._own.sample, n_max)
+        return self._drawn
+
     def _sample_rows(self, state: MergedState) -> Floats:
         if self._samples is None:
-            cells = self._own
-            X = self._on_panel(state)
-            kinds = [block.kind for block in sample_features.blocks(self.study, [""] * X.shape[1])]
-            self._samples = sample_features.compute(
-                X,
-                cells.sample,
-                cells.n_samples,
-                kinds=kinds,
-                cell_type=_predicted(state, X) if "clr" in kinds else None,
-                n_types=len(self.study.cell_types),
-                type_means=calibration_rounds.type_means(state, len(self.study.cell_types)),
-            )
+            X, own = self._on_panel(state), self._own
+            self._samples = sample_rows(state, self.study, X, own.sample, own.n_samples)
         return self._samples
 
 
@@ -343,13 +346,6 @@ def _exact(state: MergedState, parameters: dict[str, Floats], examples: Examples
     return counted | exact_fit.published(parameters, examples, state.arrays["memory.by_class"], threads=threads)
 
 
-def _predicted(state: MergedState, X: Array) -> Array:
-    parameters = to_floats(state.group(CELL))
-    scaling = Scaling.from_fixed(state.arrays["mean"], state.arrays["scale"])
-    starts = range(0, X.shape[0], CHUNK_ROWS)
-    return np.concatenate([logits(parameters, X[i : i + CHUNK_ROWS], scaling).argmax(axis=1) for i in starts])
-
-
 def _advance(state: MergedState, study: Study, updates: Sequence[Update]) -> MergedState:
     if state.finished:
         msg = "the study has ended; there is no round to merge."
@@ -360,6 +356,8 @@ def _advance(state: MergedState, study: Study, updates: Sequence[Update]) -> Mer
         return replace(state, round=state.round + 1)
     if state.stage == FEATURES:
         merged = feature_rounds.merge_cell_statistics(state, study, updates)
+    elif state.stage == CLUSTERS:
+        merged = cluster_rounds.merge(state, study, updates)
     elif state.phase == "statistics":
         merged = feature_rounds.merge_sample_statistics(state, study, updates)
     elif calibration_rounds.is_closing(state):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swarmcell import formats
 from swarmcell.cells import site_scaling
@@ -21,12 +20,13 @@ from swarmcell.cells.bags import Bags
 from swarmcell.cells.batches import Matrix
 from swarmcell.errors import InputError, MergeError, ModelError
 from swarmcell.files import writing
-from swarmcell.model import bag_models, calibration_rounds, described_arrays, sample_features
+from swarmcell.model import bag_models, calibration_rounds, described_arrays
 from swarmcell.model.classifier import Scaling, folded_embedding, logits, softmax, to_floats
 from swarmcell.model.described_arrays import refuse
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Density, Novelty
 from swarmcell.model.panel_cells import on_panel, samples_of, standardised
+from swarmcell.model.sample_rows import sample_rows
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
 from swarmcell.model.study import Study, from_plain, rules_digest
@@ -249,7 +249,7 @@ class TrainedModel:
             As for `predict_samples`.
         """
         names, codes = samples_of(adata)
-        return names, sample_rows(self, self.on_panel(adata), codes, len(names))
+        return names, sample_rows(self.state, self.study, self.on_panel(adata), codes, len(names))
 
     def cell_logits(self, X: Matrix) -> Floats:
         """Return the cell task's outputs for cells that are already on the panel."""
@@ -287,21 +287,6 @@ class TrainedModel:
         return standardised(adata, self.panel_ids, X, self.scaling, adata.uns.get(site_scaling.KEY))
 
 
-def sample_rows(model: TrainedModel, X: Matrix, sample: npt.NDArray[np.int64], n_samples: int) -> Floats:
-    """Return the samples' features, unscaled; cell types come from the model's own cell task."""
-    parts = sample_features.blocks(model.study, model.panel_ids)
-    types = None
-    if model.has_cell_task:
-        starts = range(0, X.shape[0], CHUNK_ROWS)
-        types = np.concatenate([model.cell_logits(X[i : i + CHUNK_ROWS]).argmax(axis=1) for i in starts])
-    kinds = [block.kind for block in parts]
-    n_types = len(model.cell_types)
-    means = calibration_rounds.type_means(model.state, n_types)
-    return sample_features.compute(
-        X, sample, n_samples, kinds=kinds, cell_type=types, n_types=n_types, type_means=means
-    )
-
-
 def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card: Mapping[str, Any]) -> TrainedModel:
     """Return the model of a finished state.
 
@@ -317,7 +302,8 @@ def assemble(state: MergedState, study: Study, universe_ids: Sequence[str], card
         msg = "the merged state was made by another study's rules."
         raise ModelError(msg)
     ids = tuple(universe_ids[i] for i in state.arrays["panel"])
-    said = {stage: calibration_rounds.calibration_of(state, study, stage) for stage in study.stages[1:]}
+    fitted = [stage for stage in study.stages if stage in ("cell", "patient")]
+    said = {stage: calibration_rounds.calibration_of(state, study, stage) for stage in fitted}
     calibrated = {"calibration": {stage: vars(found) for stage, found in said.items()}}
     return TrainedModel(study, ids, state, dict(card) | summary(state, study) | calibrated, digest(to_bytes(state)))
 

@@ -43,11 +43,12 @@ class Block:
 def blocks(study: Study, panel_ids: Sequence[str]) -> tuple[Block, ...]:
     """Return the blocks that the study's patient task uses, in order."""
     parts: list[Block] = []
-    if "cell" in study.stages:
-        parts.append(Block("clr", tuple(f"clr {name}" for name in study.cell_types)))
+    types = study.counted_types
+    if types:
+        parts.append(Block("clr", tuple(f"clr {name}" for name in types)))
     parts.append(Block("mean", tuple(f"mean {name}" for name in panel_ids)))
-    if "cell" in study.stages:
-        parts.append(Block("type", tuple(f"{kind}: mean {name}" for kind in study.cell_types for name in panel_ids)))
+    if types:
+        parts.append(Block("type", tuple(f"{kind}: mean {name}" for kind in types for name in panel_ids)))
     if study.modality == "cytometry":
         parts.append(Block("sd", tuple(f"sd {name}" for name in panel_ids)))
         parts += [Block(f"q{q:g}", tuple(f"q{q:g} {name}" for name in panel_ids)) for q in QUANTILES]

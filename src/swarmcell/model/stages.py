@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 
 from swarmcell.errors import ConfigError
-from swarmcell.model import bag_models, sample_features
+from swarmcell.model import bag_models, components, sample_features
 from swarmcell.model.classifier import initial
 from swarmcell.model.encoding import Array
-from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, to_exact
+from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, STATISTICS_BITS, to_exact
 from swarmcell.model.merges import rules
 from swarmcell.model.state import DONE, MergedState, StageResult
 from swarmcell.model.study import EXACT, NOISED, DifferentialPrivacy, FitRule, Study
 
-FEATURES, CELL, PATIENT = "features", "cell", "patient"
+FEATURES, CELL, CLUSTERS, PATIENT = "features", "cell", "clusters", "patient"
 _RUNNING = ("now", "best", "memory", "genes")
 _FIRST = ("panel", "mean", "scale")  # the first layer
 DENSITY, SPREAD, THRESHOLD, CALIBRATION = "density", "spread", "threshold", "calibration"
@@ -44,14 +44,22 @@ def check_study(study: Study) -> None:
     if len(study.stages) == 1:
         msg = "[study] stages = ['features']: nothing to learn. Add 'cell' or 'patient'."
         raise ConfigError(msg)
-    if study.stages[1:] not in ((CELL,), (PATIENT,), (CELL, PATIENT)):
-        msg = f"[study] stages = {list(study.stages)}; 'patient' comes after 'cell', whose model it reads."
+    if study.stages[1:] not in _ORDERS:
+        msg = (
+            f"[study] stages = {list(study.stages)}; 'patient' comes last, after 'cell' or 'clusters', whose types of "
+            "cells it reads; clusters stand in for labels, so there is one of the two."
+        )
         raise ConfigError(msg)
     for stage in study.stages[1:]:
+        if stage == CLUSTERS:
+            continue
         if len(labels(study, stage)) < 2:
             key = "cell_types" if stage == CELL else "conditions"
             msg = f"[study] {key} = {list(labels(study, stage))}; stage {stage!r} needs at least two."
             raise ConfigError(msg)
+
+
+_ORDERS = ((CELL,), (PATIENT,), (CELL, PATIENT), (CLUSTERS,), (CLUSTERS, PATIENT))  # clusters alone: for strata
 
 
 def check_numbers(study: Study) -> None:
@@ -76,6 +84,11 @@ def check_numbers(study: Study) -> None:
         )
         raise ConfigError(msg)
     _check_least("[study.floors]", study.floors, donors=1, cells=1)
+    _check_least("[study.clusters]", study.clusters, n=2, cells_per_sample=1, n_features=1, components=1, starts=1)
+    _check_least("[study.clusters]", study.clusters, rounds_max=1)
+    if study.clusters.n_features > components.WIDTH_MAX:
+        msg = f"[study.clusters] n_features = {study.clusters.n_features}; at most {components.WIDTH_MAX}."
+        raise ConfigError(msg)
     for stage in (CELL, PATIENT):
         rule = rule_of(study, stage)
         _check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
@@ -121,7 +134,7 @@ def check_secure(study: Study) -> None:
         return
     if study.strata is not None:
         return  # they learn from sums alone
-    for stage in study.stages[1:]:
+    for stage in (one for one in study.stages[1:] if one != CLUSTERS):
         merge = rule_of(study, stage).merge
         if merge in rules.SINGLE:
             msg = (
@@ -141,7 +154,7 @@ def check_private(study: Study) -> None:
         If a stage publishes what has no noise, or a number is impossible.
     """
     rule = study.privacy.differential_privacy
-    for stage in study.stages[1:]:
+    for stage in (one for one in study.stages[1:] if one != CLUSTERS):
         if (merge := rule_of(study, stage).merge) != NOISED and rule is not None:
             msg = (
                 f'[study.{stage}] merge = "{merge}" publishes sums without noise, and [study.privacy] asks for '
@@ -157,8 +170,8 @@ def check_private(study: Study) -> None:
     if rule is None:
         return
     _check_noise(rule)
-    if study.strata is not None:
-        msg = "[study.privacy] differential_privacy: a study of strata has none yet. Leave it out."
+    if study.strata is not None or CLUSTERS in study.stages:
+        msg = "[study.privacy] differential_privacy: strata and clusters of cells have none yet. Leave it out."
         raise ConfigError(msg)
     if PATIENT in study.stages and rule.unit != "donor":
         msg = (
@@ -221,6 +234,13 @@ def rule_of(study: Study, stage: str) -> FitRule:
     return study.cell if stage == CELL else study.patient
 
 
+def rounds_limit(study: Study, stage: str) -> int:
+    """Return the number of rounds after which a stage ends in any case, its closing rounds left aside."""
+    if stage == FEATURES:
+        return 2 if study.features.rule == "seurat_v3" else 1
+    return study.clusters.rounds_max if stage == CLUSTERS else rule_of(study, stage).rounds_limit
+
+
 def counts(state: MergedState, stage: str) -> Array:
     """Return the swarm-wide number of training cells (or samples) of each class."""
     return state.arrays["cells_by_type" if stage == CELL else "samples_by_condition"]
@@ -270,6 +290,8 @@ def open_later(state: MergedState, study: Study) -> MergedState:
 
 def open_stage(state: MergedState, study: Study, stage: str) -> MergedState:
     """Return the state at the start of a stage; a failure if the swarm has one class only."""
+    if stage == CLUSTERS:
+        return _open_clusters(state, study)
     present = [name for name, n in zip(labels(study, stage), counts(state, stage), strict=True) if n > 0]
     if len(present) < 2:
         what = "cell type" if stage == CELL else "condition"
@@ -282,6 +304,19 @@ def open_stage(state: MergedState, study: Study, stage: str) -> MergedState:
     if stage == PATIENT:
         return replace(fresh, phase="statistics")
     return start_fit(fresh, study)
+
+
+def _open_clusters(state: MergedState, study: Study) -> MergedState:
+    """Return the state at the start of the stage `clusters`: which features of the panel tell the cells apart.
+
+    They are those of the largest standard deviation; a constant one (scale 1 exactly) is none of them.
+    """
+    scale = state.arrays["scale"].tolist()
+    varies = [i for i, one in enumerate(scale) if one != 1 << STATISTICS_BITS] or list(range(len(scale)))
+    best = sorted(varies, key=lambda i: (-scale[i], i))[: study.clusters.n_features]
+    fresh = replace(state, stage=CLUSTERS, phase="products", stage_round=0, bad_rounds=0, best_round=0)
+    chosen = {"chosen": np.array(sorted(best), np.int32)}
+    return replace(fresh, best=None, last=None).with_group(CLUSTERS, chosen)
 
 
 def start_fit(state: MergedState, study: Study) -> MergedState:

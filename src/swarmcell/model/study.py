@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-StageName = Literal["features", "cell", "patient"]
+StageName = Literal["features", "cell", "clusters", "patient"]
 MergeName = Literal[
     "exact-sum",
     "noised-sum",
@@ -106,6 +106,36 @@ class FitRule:
 
 
 _ROUNDS = {EXACT: 1000, NOISED: 30}  # measured: 60 to 200 to the tolerance; 15, 30 and 60 noised ones do alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterRule:
+    """How cells are clustered, where nobody has told their types (stage `clusters`).
+
+    Attributes
+    ----------
+    n
+        Number of clusters.
+    cells_per_sample
+        At most so many cells of each sample, evenly spread over it, make the clusters; all are assigned to them.
+    n_features
+        Features of the panel, those that vary most.
+    components
+        Principal components, at most.
+    starts
+        Runs of k-means, of which the tightest is kept.
+    rounds_max
+        Rounds of k-means, in all.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    n: int = 15  # chosen: PBMC have about so many types; too many split a type, and composition then still counts it
+    cells_per_sample: int = 500  # chosen
+    n_features: int = 1000
+    components: int = 30  # chosen, as is common for neighbours in scanpy's tutorials
+    starts: int = 8
+    rounds_max: int = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,10 +264,18 @@ class Study:
     features: FeatureRule = field(default_factory=FeatureRule)
     cell: FitRule = field(default_factory=FitRule)
     patient: FitRule = field(default_factory=lambda: FitRule(epochs_per_round=20, batch_rows=64, l2=1e-2))
+    clusters: ClusterRule = field(default_factory=ClusterRule)
     floors: Floors = field(default_factory=Floors)
     privacy: PrivacyRule = field(default_factory=PrivacyRule)
     seed: int = 0
     strata: StrataRule | None = None  # set: this is a study of strata, not of classifiers
+
+    @property
+    def counted_types(self) -> tuple[str, ...]:
+        """What the composition of a sample counts: cell types; or clusters of cells, the largest first; or nothing."""
+        if "clusters" in self.stages:
+            return tuple(f"cluster {i + 1}" for i in range(self.clusters.n))
+        return self.cell_types if "cell" in self.stages or self.strata is not None else ()
 
 
 def canonical(study: Study) -> str:
@@ -264,6 +302,7 @@ def from_plain(fields: Mapping[str, Any]) -> Study:
     rest: dict[str, Any] = dict(fields)
     rest["features"] = FeatureRule(**rest["features"])
     rest["cell"], rest["patient"] = FitRule(**rest["cell"]), FitRule(**rest["patient"])
+    rest["clusters"] = ClusterRule(**rest.get("clusters", {}))
     rest["floors"], rest["privacy"] = Floors(**rest["floors"]), _privacy(rest["privacy"])
     if (strata := rest.get("strata")) is not None:
         covariates = {name: tuple(categories) for name, categories in strata["covariates"].items()}

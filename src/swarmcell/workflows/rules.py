@@ -15,7 +15,7 @@ from swarmcell.config import swarm_file
 from swarmcell.config.base import read_toml
 from swarmcell.errors import CellsError, PanelError
 from swarmcell.model.released import TrainedModel
-from swarmcell.model.stages import CELL, labels
+from swarmcell.model.stages import CELL, CLUSTERS, FEATURES, labels
 from swarmcell.model.study import Floors, StageName, Study
 from swarmcell.model.training_cells import TrainingCells, vocabulary
 
@@ -92,6 +92,9 @@ def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:
     kept: list[StageName] = ["features"]
     notes: list[str] = []
     for stage in study.stages[1:]:
+        if stage == CLUSTERS:
+            kept.append(stage)
+            continue
         codes = cells.cell_type if stage == CELL else cells.sample_condition
         column = "cell_type" if stage == CELL else "condition"
         found = [labels(study, stage)[i] for i in np.unique(codes[codes >= 0])]
@@ -100,7 +103,7 @@ def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:
         else:
             said = f"only {found[0]!r}" if found else "no label"
             notes.append(f"no model of the {stage} task: the training donors have {said} in obs[{column!r}].")
-    if len(kept) == 1:
+    if set(kept) <= {FEATURES, CLUSTERS}:
         msg = f"nothing to learn: {' '.join(notes)} A classifier needs at least two classes."
         raise CellsError(msg)
     return replace(study, stages=tuple(kept)), notes

@@ -13,27 +13,34 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from swarmcell.cells.batches import Matrix
+from swarmcell.cells.batches import Matrix, columns
+from swarmcell.cells.stored import StoredRows, open_cells, stack
 from swarmcell.errors import CellsError, InputError, ModelError, PanelError
-from swarmcell.model import sample_features
+from swarmcell.model import clusters, sample_features
+from swarmcell.model.clusters import Clusters
+from swarmcell.model.encoding import Array
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.strata.table import UNKNOWN, SampleTable, blocks_of
 from swarmcell.model.study import Study
+from swarmcell.model.training_cells import TrainingCells
 from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.stream import Block, PreparedFile
 
 Observer = Callable[[str, dict[str, Any]], None]
 Codes = npt.NDArray[np.int64]
 _SHOWN = 5
+_NONE = np.zeros(0)
 
 
 @dataclass(frozen=True)
 class CellTypes:
-    """Where the types of cells come from: a model, the file's own labels, or nowhere (no names)."""
+    """Where the types of cells come from: a model, clusters, the file's own labels, or nowhere (no names)."""
 
     names: tuple[str, ...]
     model: TrainedModel | None = None
     path: Path | None = None
+    clusters: Clusters | None = None
+    panel: Codes | None = None
 
     def of(self, block: Block, source: str) -> Codes | None:
         """Return the type of each cell; `None` where composition does not count."""
@@ -41,6 +48,8 @@ class CellTypes:
             return None
         if self.model is not None:
             return np.asarray(self.model.predict_cells(block.cells).argmax(axis=1), np.int64)
+        if self.clusters is not None and self.panel is not None:
+            return self.clusters.codes(columns(cast("Matrix", block.cells.X), self.panel))
         labels = block.cells.obs.get("cell_type")
         code = {name: i for i, name in enumerate(self.names)}
         found = [UNKNOWN] * block.cells.n_obs if labels is None else [code.get(str(one), UNKNOWN) for one in labels]
@@ -53,6 +62,12 @@ class CellTypes:
             )
             raise CellsError(msg)
         return np.array(found, np.int64)
+
+    @classmethod
+    def by_clusters(cls, study: Study, arrays: Mapping[str, Array]) -> "CellTypes":
+        """Return clusters of cells for types, by the arrays of a state of strata (`StrataState.cells`)."""
+        panel = arrays["panel"].astype(np.int64)
+        return cls(study.counted_types, clusters=Clusters.of(arrays), panel=panel)
 
 
 def ids_of(file: PreparedFile) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -91,11 +106,7 @@ def read(
             observer("total", {"n": file.n_cells})
             parts += _samples(file, study, types, observer)
             ids = ids_of(file)[0]
-    keys = [(part.site, part.donor, part.sample) for part in parts]
-    if len(set(keys)) < len(keys):
-        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
-        msg = f"sample {'/'.join(twice)} stands in two files. Name each file once."
-        raise CellsError(msg)
+    _check_once(parts)
     parts.sort(key=lambda part: (part.site, part.donor, part.sample))
     return SampleTable(
         blocks=blocks_of(study.modality, types.names, ids),
@@ -107,6 +118,57 @@ def read(
         condition=np.array([part.condition for part in parts], np.int64),
         covariates={name: one.values(parts) for name, one in covariates.items()},
     )
+
+
+def cells_of(paths: Sequence[Path], study: Study, covariates: Mapping[str, "Covariate"]) -> tuple[TrainingCells, int]:
+    """Return the cells that make the clusters, left on disk, and how many cells there are in all.
+
+    They are of all donors, at most `cells_per_sample` of each sample.
+
+    Conditions and covariates of the samples are checked too, so that what does not fit is refused before any round.
+
+    Raises
+    ------
+    CellsError, PanelError
+        As for `read`.
+    """
+    parts: list[Sample] = []
+    ids: tuple[str, ...] = ()
+    stored, codes = [], []
+    for path in paths:
+        with PreparedFile(path) as file:
+            check_file(file, study, CellTypes(()))
+            ids = ids_of(file)[0]
+            code, here = sample_codes(file)[0], _labelled(file, study)
+        rows = clusters.drawn(code, study.clusters.cells_per_sample)
+        stored.append(StoredRows.of(open_cells(path)[1], rows, source=path.name))
+        codes.append(code[rows] + len(parts))
+        parts += here
+    _check_once(parts)
+    for one in covariates.values():
+        one.values(parts)
+    sample = np.concatenate(codes)
+    cells = TrainingCells(
+        X=stack(stored),
+        feature_ids=ids,
+        universe_sha256=study.universe_sha256,
+        modality=study.modality,
+        cell_type=np.full(len(sample), UNKNOWN, np.int64),
+        sample=sample,
+        validation=np.zeros(len(sample), bool),
+        sample_condition=np.full(len(parts), UNKNOWN, np.int64),
+        sample_validation=np.zeros(len(parts), bool),
+        donors=tuple(sorted({f"{part.site}/{part.donor}" for part in parts})),
+    )
+    return cells, sum(part.n_cells for part in parts)
+
+
+def _check_once(parts: Sequence["Sample"]) -> None:
+    keys = [(part.site, part.donor, part.sample) for part in parts]
+    if len(set(keys)) < len(keys):
+        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+        msg = f"sample {'/'.join(twice)} stands in two files. Name each file once."
+        raise CellsError(msg)
 
 
 @dataclass(frozen=True)
@@ -141,6 +203,17 @@ def check_file(file: PreparedFile, study: Study, types: CellTypes) -> None:
         raise PanelError(msg)
     if types.model is not None and types.path is not None:
         check_fit(types.model, types.path, file)
+
+
+def _labelled(file: PreparedFile, study: Study) -> list[Sample]:
+    """Return the samples of a file without features: X is not read."""
+    code, names = sample_codes(file)
+    conditions = {name: i for i, name in enumerate(study.conditions)}
+    labels = file.obs["condition"].astype(object) if "condition" in file.obs else None
+    _, first, n = np.unique(code, return_index=True, return_counts=True)
+    said = [None if labels is None else labels.iloc[int(at)] for at in first]
+    codes = [_condition(label, conditions, file.name) for label in said]
+    return [Sample(*names[i], int(n[i]), codes[i], _NONE) for i in range(len(first))]
 
 
 def _samples(file: PreparedFile, study: Study, types: CellTypes, observer: Observer) -> Iterator[Sample]:

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from swarmcell.errors import ConfigError
 from swarmcell.model import contribution as learnt
+from swarmcell.model.strata.clustered import ClusteredStratifier
 from swarmcell.model.strata.rounds import Stratifier
-from swarmcell.model.strata.table import SampleTable, blocks_of
+from swarmcell.model.strata.table import blocks_of
 from swarmcell.model.study import Study
 from swarmcell.node.task import Contribution, Merge
 from swarmcell.privacy.secure_sum import SecureSum
@@ -17,28 +19,22 @@ from swarmcell.workflows.stream import PreparedFile
 from swarmcell.workflows.task import Place
 
 
+@dataclass(frozen=True)
+class Whose:
+    """How many cells of how many donors stand behind a site's sums."""
+
+    n_cells: int = 0
+    n_donors: int = 0
+
+
 class StrataTask:
-    """Implements `node.task.Task` with a `Stratifier`.
+    """Implements `node.task.Task` with a study of strata."""
 
-    Parameters
-    ----------
-    study
-        The swarm's study, with `strata` set.
-    table
-        This site's samples; `None` for one who only merges.
-    place
-        What the task must know of the swarm.
-    n_features
-        Features of a sample, where there is no table.
-    """
-
-    def __init__(self, study: Study, table: SampleTable | None, *, place: Place, n_features: int | None = None) -> None:
-        site = Stratifier(study, table, n_features=n_features)
-        self._site: Stratifier | SecureSum = site
+    def __init__(self, study: Study, site: Stratifier | ClusteredStratifier, place: Place, whose: Whose) -> None:
+        self._site: Stratifier | ClusteredStratifier | SecureSum = site
         if study.privacy.secure_aggregation:
-            n_cells, n_donors = (0, 0) if table is None else (int(table.n_cells.sum()), table.n_donors)
-            keys = place.label, place.secret
-            self._site = SecureSum(site, n_cells=n_cells, n_donors=n_donors, me=keys[0], secret=keys[1], f=place.f)
+            label, secret, about = place.label, place.secret, (whose.n_cells, whose.n_donors)
+            self._site = SecureSum(site, n_cells=about[0], n_donors=about[1], me=label, secret=secret, f=place.f)
 
     def start(self) -> bytes:
         """Return the state before round 1, equal at every peer."""
@@ -71,7 +67,14 @@ def merging_task(prepared: Sequence[Path], study: Study, *, place: Place) -> Str
         msg = "no prepared file is given. Make one with: swarmcell preprocess."
         raise ConfigError(msg)
     with PreparedFile(prepared[0]) as file:
-        sample_table.check_file(file, study, CellTypes(study.cell_types))
+        sample_table.check_file(file, study, CellTypes(study.counted_types))
         ids = sample_table.ids_of(file)[0]
-    n_features = sum(block.width for block in blocks_of(study.modality, study.cell_types, ids))
-    return StrataTask(study, None, place=place, n_features=n_features)
+    n_features, site = n_features_of(study, ids), None
+    if "clusters" in study.stages:
+        site = ClusteredStratifier(study, None, None, n_universe=len(ids), n_features=n_features)
+    return StrataTask(study, site or Stratifier(study, None, n_features=n_features), place, Whose())
+
+
+def n_features_of(study: Study, ids: Sequence[str]) -> int:
+    """Return the number of features of a sample over a universe."""
+    return sum(block.width for block in blocks_of(study.modality, study.counted_types, ids))

@@ -23,6 +23,7 @@ from swarmcell.model.strata.table import blocks_of
 from swarmcell.workflows import floor_words
 
 MARKERS_SHOWN = 12
+MARKS_OF_CLUSTER, OVER = 3, 0.5  # features named, and standard deviations above the mean from which one is; chosen
 UNNAMED = "a site (which one is not told)"
 LEVEL = 0.95
 _ONE = float(1 << 24)
@@ -72,7 +73,7 @@ def feature_names(strata: Strata) -> list[tuple[str, str]]:
     study = strata.study
     names = [
         (block.kind, _SAYS.get(block.kind, "{}").format(name) if block.kind in _SAYS else _quantile(block.kind, name))
-        for block in blocks_of(study.modality, study.cell_types, strata.symbols)
+        for block in blocks_of(study.modality, _types(strata), strata.symbols)
         for name in block.names
     ]
     return [names[i] for i in strata.state.arrays["kept"].tolist()]
@@ -125,9 +126,20 @@ def _counted(n: int) -> int | str:
     return int(n) if n >= 0 else "below the floor"
 
 
+def _types(strata: Strata) -> tuple[str, ...]:
+    """Return what composition counts; clusters with the features that they have most of, in standard deviations."""
+    names, cells = strata.study.counted_types, strata.state.cells
+    if not cells:
+        return names
+    over = (cells["clusters.means"] - cells["mean"]) / cells["scale"]
+    symbols = [strata.symbols[i] for i in cells["panel"].tolist()]
+    most = [[symbols[i] for i in np.argsort(-row, kind="stable")[:MARKS_OF_CLUSTER] if row[i] > OVER] for row in over]
+    return tuple(f"{name} ({', '.join(marks)})" if marks else name for name, marks in zip(names, most, strict=True))
+
+
 def _composition(strata: Strata, i: int) -> dict[str, float]:
     """Return the centre of the stratum's compositions: shares whose log-ratios are the mean ones."""
-    types, state = strata.study.cell_types, strata.state
+    types, state = _types(strata), strata.state
     if not types:
         return {}
     n = max(int(state.arrays["stratum_n"][i]), 1)
@@ -247,8 +259,15 @@ def caveats(strata: Strata, found: dict[str, Any]) -> list[str]:
         )
     if found["n_donors"] < 20:
         said.append(f"Only {found['n_donors']} donors: weak structure cannot be told from none.")
-    if not strata.study.cell_types:
-        said.append("Composition does not count: no model or label tells the cells' types (--cells).")
+    if not strata.study.counted_types:
+        said.append(
+            "Composition does not count: no model, label or cluster tells the cells' types (--cells, --clusters)."
+        )
+    if strata.state.cells:
+        said.append(
+            "Composition counts clusters of cells, not types that somebody has told apart. A cluster's name is "
+            "followed by what it has most of."
+        )
     if strata.rule.centre_sites:
         said.append("Each site's mean was taken away: true differences between the sites' patients are gone too.")
     if found["n_samples"] > found["n_donors"]:

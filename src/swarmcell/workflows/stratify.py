@@ -20,15 +20,19 @@ import pandas as pd
 from swarmcell.errors import CellsError, MergeError, ModelError, OutputError, UsageError
 from swarmcell.files import write_whole, writing
 from swarmcell.model import released as classifiers
+from swarmcell.model.encoding import Array
+from swarmcell.model.learning import Learner
+from swarmcell.model.state import from_bytes as cells_state
 from swarmcell.model.strata import released
+from swarmcell.model.strata.clustered import ClusteredStratifier, clusters_in, study_of_cells
 from swarmcell.model.strata.released import Strata
 from swarmcell.model.strata.rounds import Stratifier
 from swarmcell.model.strata.state import StrataState, from_bytes
 from swarmcell.model.strata.table import SampleTable
-from swarmcell.model.study import Floors, StrataRule, Study
+from swarmcell.model.study import ClusterRule, Floors, StrataRule, Study
 from swarmcell.workflows import sample_table, strata_words
 from swarmcell.workflows.sample_table import CellTypes, Covariate
-from swarmcell.workflows.strata_task import StrataTask
+from swarmcell.workflows.strata_task import StrataTask, Whose, n_features_of
 from swarmcell.workflows.stream import PreparedFile
 from swarmcell.workflows.task import Place
 
@@ -52,6 +56,8 @@ class Options:
         Model that tells the cells' types; without one the files' own labels count, if all cells have one.
     sheet, covariates
         Sheet of covariates, and the columns of it to test.
+    clusters
+        Clusters of cells that composition counts where neither a model nor labels tell types; 0 for none.
     rule
         How strata are looked for, alone; in a swarm its file says that.
     annotate
@@ -61,6 +67,7 @@ class Options:
     cells: Path | None = None
     sheet: Path | None = None
     covariates: tuple[str, ...] = ()
+    clusters: int = ClusterRule.n
     rule: StrataRule = field(default_factory=StrataRule)
     seed: int = 0
     annotate: bool = True
@@ -89,11 +96,13 @@ def stratify_alone(
     types = _types(prepared, options.cells)
     covariates = _covariates(options.sheet, options.covariates, None)
     study = _study_alone(prepared, types, covariates, options)
+    clustered = _clustered(prepared, study, covariates, observer) if "clusters" in study.stages else {}
+    if clustered:
+        types = CellTypes.by_clusters(study, clustered)
     table = sample_table.read(prepared, study, types, covariates=covariates, observer=observer)
     observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
-    state = _solved([Stratifier(study, part) for part in table.by_site()], observer)
-    if state.failure:
-        raise CellsError(state.failure)
+    sites = [Stratifier(study, part) for part in table.by_site()]
+    state = from_bytes(_solved(sites, sites[0].start(clustered), observer))
     return _written(state, study, table, prepared, folder, options, {"found": "alone"})
 
 
@@ -116,19 +125,60 @@ def stratify_in_swarm(
     _refuse_existing(folder, prepared, force=force)
     model = None if options.cells is None else classifiers.load(options.cells)
     sample_table.check_model(study, model, options.cells)
-    types = CellTypes(study.cell_types, model, options.cells)
+    types = CellTypes(study.counted_types, model, options.cells)
     names = tuple(sorted(study.strata.covariates))
     covariates = _covariates(options.sheet, names, study.strata.covariates)
-    table = sample_table.read(prepared, study, types, covariates=covariates, observer=observer)
-    table = _as_one_site(table, seat.identity.name)
-    _check_floors(table, study, ", ".join(path.name for path in prepared))
-    observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
+
+    def samples(types: CellTypes) -> SampleTable:
+        table = sample_table.read(prepared, study, types, covariates=covariates, observer=observer)
+        observer("samples", {"n": len(table.samples), "n_donors": table.n_donors, "n_cells": int(table.n_cells.sum())})
+        return _as_one_site(table, seat.identity.name)
+
+    site, whose = _site(prepared, study, types, covariates, samples)
+    _check_floors(whose, study, ", ".join(path.name for path in prepared))
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(f=seat.swarm.swarm.f, label=seat.identity.key.hex(), secret=seat.identity.derive(b"secure-sum"))
-    ended = join.take_part(seat, StrataTask(study, table, place=place), run=folder, observer=observer)
+    ended = join.take_part(seat, StrataTask(study, site, place, whose), run=folder, observer=observer)
     join.refuse_without_result(ended, "strata")
     card = {"found": "swarm", "swarm": seat.swarm.digest}
-    return _written(from_bytes(ended.state), study, table, prepared, folder, options, card)
+    state = from_bytes(ended.state)
+    table = samples(CellTypes.by_clusters(study, state.cells)) if state.cells else _table_of(site)
+    return _written(state, study, table, prepared, folder, options, card)
+
+
+def _table_of(site: Stratifier | ClusteredStratifier) -> SampleTable:
+    assert isinstance(site, Stratifier)  # noqa: S101 (our own bug)
+    assert site.table is not None  # noqa: S101
+    return site.table
+
+
+def _site(
+    prepared: Sequence[Path],
+    study: Study,
+    types: CellTypes,
+    covariates: Mapping[str, Covariate],
+    samples: Callable[[CellTypes], SampleTable],
+) -> tuple[Stratifier | ClusteredStratifier, Whose]:
+    """Return this site's part of a swarm's study; its samples are known at once, or once cells are clustered."""
+    if "clusters" not in study.stages:
+        table = samples(types)
+        return Stratifier(study, table), Whose(int(table.n_cells.sum()), table.n_donors)
+    cells, n_cells = sample_table.cells_of(prepared, study, covariates)
+    n_features = n_features_of(study, cells.feature_ids)
+
+    def table_of(arrays: Mapping[str, Array]) -> SampleTable:
+        return samples(CellTypes.by_clusters(study, arrays))
+
+    site = ClusteredStratifier(study, cells, table_of, n_universe=len(cells.feature_ids), n_features=n_features)
+    return site, Whose(n_cells, cells.n_donors)
+
+
+def _clustered(
+    prepared: Sequence[Path], study: Study, covariates: Mapping[str, Covariate], observer: Observer
+) -> dict[str, Array]:
+    """Return the arrays that tell the clusters of these files' cells."""
+    learner = Learner(study_of_cells(study), sample_table.cells_of(prepared, study, covariates)[0])
+    return clusters_in(cells_state(_solved([learner], learner.start(), observer)))
 
 
 def place_new(
@@ -149,6 +199,8 @@ def place_new(
     model = None if options.cells is None else classifiers.load(options.cells)
     sample_table.check_model(strata.study, model, options.cells)
     types = CellTypes(strata.study.cell_types, model, options.cells)
+    if strata.state.cells:
+        types = CellTypes.by_clusters(strata.study, strata.state.cells)
     study = replace(strata.study, conditions=())
     table = sample_table.read(prepared, study, types, covariates={}, observer=observer)
     if strata.rule.centre_sites:
@@ -166,20 +218,23 @@ def _check_centred(table: SampleTable, strata_file: Path) -> None:
             raise CellsError(msg)
 
 
-def _solved(sites: list[Stratifier], observer: Observer) -> StrataState:
-    raw, stop = sites[0].start(), threading.Event()
-    for _ in range(ROUNDS_MAX):
-        now = from_bytes(raw)
-        if now.finished:
-            return now
+def _solved(sites: Sequence[Stratifier | Learner], raw: bytes, observer: Observer) -> bytes:
+    """Run rounds from the state `raw` until the study has ended; return its last state."""
+    stop = threading.Event()
+    for number in range(1, ROUNDS_MAX + 1):
+        phase = sites[0].describe(raw)["phase"]
         made = [one for one in (site.contribute(raw, stop) for site in sites) if one is not None]
         outcome = sites[0].merge(raw, made)
         if outcome.left_out:
             msg = f"a site's own sums cannot be merged: {next(iter(outcome.left_out.values()))}."
             raise MergeError(msg)
+        if outcome.failure:
+            raise CellsError(outcome.failure)
         raw = outcome.state
-        observer("round", {"phase": now.phase, "round": now.round + 1})
-    msg = f"strata did not settle within {ROUNDS_MAX} rounds."
+        observer("round", {"phase": phase, "round": number})
+        if outcome.finished:
+            return raw
+    msg = f"the study did not end within {ROUNDS_MAX} rounds."
     raise MergeError(msg)
 
 
@@ -226,7 +281,8 @@ def _study_alone(
     return Study(
         name="strata",
         modality=found["modality"],
-        stages=("features",),
+        stages=("features",) if types.names or not options.clusters else ("features", "clusters"),
+        clusters=ClusterRule(n=max(options.clusters, 2)),
         cell_types=types.names,
         conditions=tuple(sorted(conditions)),
         universe_sha256=str(found["universe_sha256"]),
@@ -246,13 +302,13 @@ def _as_one_site(table: SampleTable, name: str) -> SampleTable:
     return replace(table, sites=(name,) * len(table.sites), donors=donors)
 
 
-def _check_floors(table: SampleTable, study: Study, source: str) -> None:
-    floors, n_cells = study.floors, int(table.n_cells.sum())
-    if table.n_donors >= floors.donors and n_cells >= floors.cells:
+def _check_floors(whose: Whose, study: Study, source: str) -> None:
+    floors = study.floors
+    if whose.n_donors >= floors.donors and whose.n_cells >= floors.cells:
         return
     msg = (
-        f"{source}: {n_cells} cells of {table.n_donors} donor(s); the study's floors are {floors.cells} cells and "
-        f"{floors.donors} donors, and a site below them publishes nothing. Add donors, or stratify alone."
+        f"{source}: {whose.n_cells} cells of {whose.n_donors} donor(s); the study's floors are {floors.cells} cells "
+        f"and {floors.donors} donors, and a site below them publishes nothing. Add donors, or stratify alone."
     )
     raise CellsError(msg)
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, UsageError
 from swarmcell.model import released
-from swarmcell.model.feature_rounds import BY_COUNTS
 from swarmcell.model.learning import Learner, check_floors
-from swarmcell.model.stages import FEATURES, rule_of
+from swarmcell.model.stages import rounds_limit
 from swarmcell.model.state import MergedState, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
@@ -304,16 +303,11 @@ def _after_round(
 ) -> None:
     row = noted_round("local", before.stage, after, seconds)
     folder.add_metrics(row)
-    rounds_max = _feature_rounds(study) if before.stage == FEATURES else rule_of(study, before.stage).rounds_limit
-    observer("round", row | {"rounds_max": rounds_max})
+    observer("round", row | {"rounds_max": rounds_limit(study, before.stage)})
     if after.stage != before.stage and not after.failure:
         result = after.results[before.stage]
         observer("stage_ended", {"stage": before.stage, "rounds": result.rounds, "best_round": result.best_round})
         folder.log(f"stage {before.stage} ended after {result.rounds} rounds; best: {result.best_round}")
-
-
-def _feature_rounds(study: Study) -> int:
-    return 2 if study.features.rule == BY_COUNTS else 1
 
 
 def _release(

@@ -7,7 +7,7 @@ numbers of strata, starts, resamples of donors and null twins side by side), tab
 per stratum (what marks it, and what it goes along with). Every merge is integers, or float64 `+ - x / sqrt` and
 `math.fsum` of integers: the same bits at every site, for any partition of the donors.
 
-`features` and `table`: rows and their scale; `components`: the space; `kmeans`: Lloyd's rounds; `draws`: what is
-random; `judge`: how many strata, if any; `describe`: what they are; `state`: what is agreed on; `rounds`: the order
-of it all.
+`table`: rows; `kmeans`: Lloyd's rounds; `judge`: how many strata, if any; `describe`: what they are; `state`: what is
+agreed on; `merges` and `rounds`: the order of it all; `released`: the file. The space is `model.components`, what is
+random `model.draws`.
 """

@@ -11,19 +11,20 @@ Lloyd 1982, IEEE Trans Inf Theory 28:129. John et al. 2020, Sci Rep 10:1816 (nul
 variances).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from swarmcell.model.draws import is_drawn, normals
 from swarmcell.model.fixed import STATISTICS_BITS, Floats, Integers
-from swarmcell.model.strata.draws import is_drawn, normals
 
 DRAWN_SHARE = 0.8  # of the donors in a resample; chosen, as in consensus clustering (Monti et al. 2003)
 COORDINATE_MAX = 64.0  # in standard deviations of a block of features
 _ONE = float(1 << STATISTICS_BITS)
+SPLITS = 2  # of each stratum, along draws of their own; chosen
 _SPREAD = (1.0, 1.0, 1.6)  # of the starts, in turn, in standard deviations of the components; chosen
 
 
@@ -67,16 +68,43 @@ def plan(*, k_max: int, starts: int, resamples: int, nulls: int) -> Plan:
     return Plan(tuple(Run(kind, b, k, s) for kind, b, n in groups for k in ks for s in range(n)), k_max)
 
 
-def nested_plan(ks: Sequence[int], *, k_max: int, starts: int, nulls: int) -> Plan:
+def nested_plan(ks: Sequence[int], *, k_max: int, nulls: int) -> Plan:
     """Return the runs that tell whether k strata, of `ks`, are more than a chance split of k - 1.
 
-    Twins of k - 1 strata are clustered into k - 1, from the very centres that they were drawn about, and into k.
+    Twins of k - 1 strata, and last the samples themselves, are clustered into k - 1 from the centres of k - 1, and
+    into k from the same centres with one stratum split: each stratum in turn, `SPLITS` times.
     """
     runs = []
-    for k, b in ((k, b) for k in ks for b in range(nulls)):
+    for k, b in ((k, b) for k in ks for b in range(nulls + 1)):
         runs.append(Run(f"nested-{k}", b, k - 1, 0))
-        runs += [Run(f"nested-{k}", b, k, start) for start in range(few(starts))]
+        runs += [Run(f"nested-{k}", b, k, start) for start in range((k - 1) * SPLITS)]
     return Plan(tuple(runs), k_max)
+
+
+def nested_centres(runs: Plan, best: Integers, roots: Mapping[int, Floats], seed: int) -> Integers:
+    """Return where every nested run starts, shape `(n_runs, k_max, n_components)`.
+
+    Parameters
+    ----------
+    best
+        Centres of 2, 3, ... strata, shape `(n_ks, k_max, n_components)`.
+    roots
+        k -> lower triangular root of the covariance within k - 1 strata; a stratum is split along a draw of it.
+    """
+    n_dims = best.shape[2]
+    centres = np.zeros((len(runs.runs), runs.k_max, n_dims), np.int64)
+    for place, run in enumerate(runs.runs):
+        k = int(run.kind.removeprefix("nested-"))
+        centres[place] = best[k - 3]
+        if run.k == k:
+            drawn = normals(f"split/{seed}/{k}/{run.start}", n_dims)
+            step = np.zeros(n_dims)
+            for dim in range(n_dims):
+                step = step + roots[k][:, dim] * drawn[dim]
+            split = run.start % (k - 1)
+            away = np.rint(step * _ONE).astype(np.int64)
+            centres[place, split], centres[place, k - 1] = best[k - 3, split] + away, best[k - 3, split] - away
+    return centres
 
 
 def first_centres(runs: Plan, spread: Floats, seed: int) -> Integers:

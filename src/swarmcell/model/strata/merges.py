@@ -8,11 +8,12 @@ from fractions import Fraction
 import numpy as np
 
 from swarmcell.errors import MergeError
+from swarmcell.model import components
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import STATISTICS_BITS, Integers
 from swarmcell.model.merges import linear
 from swarmcell.model.moments import mean_and_scale, variance_numerator
-from swarmcell.model.strata import components, describe, judge, kmeans
+from swarmcell.model.strata import describe, judge, kmeans
 from swarmcell.model.strata.kmeans import Plan
 from swarmcell.model.strata.state import StrataState
 from swarmcell.model.strata.table import blocks_of
@@ -62,7 +63,7 @@ def plan_of(rule: StrataRule, state: StrataState) -> Plan:
     k_max = max(2, min(rule.k_max, state.n_samples // SAMPLES_PER_STRATUM))
     if state.phase == "nested":
         ks = state.arrays["splits"].tolist()
-        return kmeans.nested_plan(ks, k_max=k_max, starts=rule.starts, nulls=rule.nulls)
+        return kmeans.nested_plan(ks, k_max=k_max, nulls=rule.nulls)
     return kmeans.plan(k_max=k_max, starts=rule.starts, resamples=rule.resamples, nulls=rule.nulls)
 
 
@@ -120,12 +121,12 @@ def _features(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
 
 def _kept(study: Study, rule: StrataRule, spread: list[int], n: int, n_features: int) -> tuple[Integers, Integers]:
     """Return the kept features, and of each the standard deviation of its whole block, fixed point 2**-24."""
-    wide = n_features - len(study.cell_types)
+    wide = n_features - len(study.counted_types)
     n_ids = wide // 7 if study.modality == "cytometry" else wide
     start = 0
     kept: list[int] = []
     scales: list[int] = []
-    for block in blocks_of(study.modality, study.cell_types, [""] * n_ids):
+    for block in blocks_of(study.modality, study.counted_types, [""] * n_ids):
         places = list(range(start, start + block.width))
         start += block.width
         if study.modality == "rna" and block.kind == "mean" and block.width > rule.n_genes:
@@ -271,11 +272,10 @@ def _nested(state: StrataState, study: Study, rule: StrataRule) -> StrataState:
     state = replace(state, phase="nested")
     plan, arrays = plan_of(rule, state), dict(state.arrays)
     n_dims = len(arrays["spread"])
-    arrays["roots"] = np.array([_root(state, int(k) - 1) for k in arrays["splits"]], np.int64)
-    centres = kmeans.first_centres(plan, arrays["spread"] / float(_ONE), study.seed)
-    for place, run in enumerate(plan.runs):
-        if run.kind == f"nested-{run.k + 1}":
-            centres[place] = arrays["best"][run.k - judge.K_MIN]
+    ks = arrays["splits"].tolist()
+    arrays["roots"] = np.array([_root(state, k - 1) for k in ks], np.int64)
+    roots = {k: root / float(_ONE) for k, root in zip(ks, arrays["roots"], strict=True)}
+    centres = kmeans.nested_centres(plan, arrays["best"], roots, study.seed)
     arrays |= {
         "centres": centres,
         "settled": np.zeros(len(centres), np.int32),
@@ -304,21 +304,17 @@ def _root(state: StrataState, k: int) -> Integers:
 
 def _judged(state: StrataState, study: Study, rule: StrataRule) -> StrataState:
     """Judge the candidates by how much more they tighten than twins of one stratum less."""
-    plan, arrays, splits = plan_of(rule, state), state.arrays, {}
+    plan, arrays = plan_of(rule, state), dict(state.arrays)
+    places = {kind: at * (rule.nulls + 1) for at, kind in enumerate(f"nested-{k}" for k in arrays["splits"].tolist())}
     found: dict[tuple[str, int, int], Fraction] = {}
-    places = {
-        (f"nested-{k}", b): at * rule.nulls + b
-        for at, k in enumerate(arrays["splits"].tolist())
-        for b in range(rule.nulls)
-    }
     for run, one in enumerate(plan.runs):
-        key = (one.kind, one.number, one.k)
-        squares = _within(dict(arrays), places[one.kind, one.number], run, one.k)
+        key, squares = (one.kind, one.number, one.k), _within(arrays, places[one.kind] + one.number, run, one.k)
         found[key] = min(found.get(key, squares), squares)
+    splits = {}
     for k in arrays["splits"].tolist():
-        twins = [float(found[f"nested-{k}", b, k] / found[f"nested-{k}", b, k - 1]) for b in range(rule.nulls)]
-        at = k - judge.K_MIN
-        splits[k] = judge.split_p(int(arrays["within_few"][at]) / max(int(arrays["within"][at - 1]), 1), twins)
+        kind = f"nested-{k}"
+        left = [float(found[kind, b, k] / max(found[kind, b, k - 1], Fraction(1))) for b in range(rule.nulls + 1)]
+        splits[k] = judge.split_p(left[-1], left[:-1])
     return _chosen(state, study, rule, splits)
 
 

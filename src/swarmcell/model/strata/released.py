@@ -20,7 +20,7 @@ from swarmcell.model.described_arrays import refuse
 from swarmcell.model.fixed import Floats
 from swarmcell.model.strata import kmeans
 from swarmcell.model.strata.rounds import rows
-from swarmcell.model.strata.state import StrataState, from_header, header, to_bytes
+from swarmcell.model.strata.state import StrataState, all_arrays, from_header, header, to_bytes
 from swarmcell.model.strata.table import SampleTable
 from swarmcell.model.study import StrataRule, Study, from_plain, rules_digest
 
@@ -127,7 +127,7 @@ def save(strata: Strata, path: Path, *, force: bool = False) -> None:
         "card": dict(strata.card),
         "digest": strata.digest,
     }
-    described_arrays.save(path, _KEY, formats.STRATA, document, strata.state.arrays, force=force)
+    described_arrays.save(path, _KEY, formats.STRATA, document, all_arrays(strata.state), force=force)
 
 
 def load(path: Path) -> Strata:

@@ -5,13 +5,14 @@ with a reason that depends on its bytes only.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from swarmcell.errors import MergeError, ModelError
+from swarmcell.model import components
 from swarmcell.model.contribution import (
     COUNT_MAX,
     SUM_MAX,
@@ -25,7 +26,7 @@ from swarmcell.model.contribution import (
 from swarmcell.model.encoding import Array, Named, decode, encode
 from swarmcell.model.fixed import STATISTICS_BITS, Floats, Integers
 from swarmcell.model.moments import sums as column_sums
-from swarmcell.model.strata import components, describe, kmeans
+from swarmcell.model.strata import describe, kmeans
 from swarmcell.model.strata.judge import K_MIN
 from swarmcell.model.strata.merges import Sums, advance, failed, plan_of
 from swarmcell.model.strata.state import StrataState, from_bytes, to_bytes
@@ -56,9 +57,9 @@ class Stratifier:
         self._n_features = n_features if table is None else table.features.shape[1]
         self._sets: tuple[bytes, dict[tuple[str, int], Integers]] = (b"", {})
 
-    def start(self) -> bytes:
-        """Return the state before round 1, equal at every site."""
-        return to_bytes(StrataState(rules=rules_digest(self.study)))
+    def start(self, cells: Mapping[str, Array] | None = None) -> bytes:
+        """Return the state before round 1, equal at every site; `cells` tells the cells' clusters, if there are any."""
+        return to_bytes(StrataState(rules=rules_digest(self.study), cells=cells or {}))
 
     def contribute(self, state: bytes, stop: threading.Event) -> Contribution | None:
         """Return this site's sums for the round after `state`; `None` if `stop` was set meanwhile.
@@ -144,7 +145,9 @@ class Stratifier:
     def _drawn(self, state: StrataState, own: kmeans.Rows, kind: str, number: int) -> Integers:
         if state.phase != "nested":
             return kmeans.clustered(own, kind, number, spread_of(state), self.study.seed)
-        place = row_sets(self.rule, state).index((kind, number)) // self.rule.nulls
+        if number == self.rule.nulls:  # the samples themselves
+            return own.coordinates
+        place = row_sets(self.rule, state).index((kind, number)) // (self.rule.nulls + 1)
         k = int(state.arrays["splits"][place])
         centres = state.arrays["best"][k - 1 - K_MIN, : k - 1]
         return kmeans.nested(own, centres, state.arrays["roots"][place], f"{kind}/{self.study.seed}/{number}")
@@ -251,7 +254,7 @@ def _squares(site: Stratifier, state: StrataState) -> dict[str, Array]:
 def row_sets(rule: StrataRule, state: StrataState) -> list[tuple[str, int]]:
     """Return the sets of rows that are clustered: all, the resamples, the null twins; later the nested twins."""
     if state.phase == "nested":
-        return [(f"nested-{k}", b) for k in state.arrays["splits"].tolist() for b in range(rule.nulls)]
+        return [(f"nested-{k}", b) for k in state.arrays["splits"].tolist() for b in range(rule.nulls + 1)]
     resamples = [("resample", b) for b in range(rule.resamples)]
     return [("real", 0), *resamples, *(("null", b) for b in range(rule.nulls))]
 

@@ -15,6 +15,7 @@ from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode, encode
 
 FORMAT = 2
+_CELLS = "cells."
 PHASES = ("features", "products", "cluster", "agreement", "nested", "describe", "done")
 
 
@@ -32,6 +33,8 @@ class StrataState:
         Names of the sites that took part, sorted; none where sites' own sums are secret.
     n_sites
         How many they are.
+    cells
+        What tells the cells' clusters (`model.clusters.Clusters.of`), where composition counts these.
     site_share
         Share of the variance of features that lies between sites, fixed point 2**-24.
     """
@@ -50,6 +53,7 @@ class StrataState:
     sites: tuple[str, ...] = ()
     failure: str = ""
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    cells: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -59,12 +63,17 @@ class StrataState:
 
 def to_bytes(state: StrataState) -> bytes:
     """Return the canonical bytes of `state`."""
-    return encode(Named(header(state), state.arrays))
+    return encode(Named(header(state), all_arrays(state)))
+
+
+def all_arrays(state: StrataState) -> dict[str, Array]:
+    """Return all arrays by name, those of the cells' clusters as `cells.*`."""
+    return {**state.arrays, **{f"{_CELLS}{name}": array for name, array in state.cells.items()}}
 
 
 def header(state: StrataState) -> dict[str, Any]:
     """Return everything but the arrays, as plain values."""
-    fields = {name: value for name, value in vars(state).items() if name != "arrays"}
+    fields = {name: value for name, value in vars(state).items() if name not in ("arrays", "cells")}
     return {"format": FORMAT, "kind": "strata", **fields, "sites": list(state.sites)}
 
 
@@ -95,7 +104,9 @@ def from_header(fields: Mapping[str, Any], arrays: Mapping[str, Array]) -> Strat
         said = formats.of_another_format("a state of strata", number, FORMAT, remedy=remedy)
         raise MergeError(said or "not a state of strata. Look at which study this is.")
     try:
-        state = StrataState(**{**rest, "sites": tuple(rest["sites"])}, arrays=dict(arrays))
+        own = {name: array for name, array in arrays.items() if not name.startswith(_CELLS)}
+        cells = {name.removeprefix(_CELLS): array for name, array in arrays.items() if name.startswith(_CELLS)}
+        state = StrataState(**{**rest, "sites": tuple(rest["sites"])}, arrays=own, cells=cells)
     except (TypeError, KeyError) as error:
         msg = "a state of strata has missing, unknown or wrong keys; it was not written by swarmcell."
         raise MergeError(msg) from error

@@ -13,7 +13,8 @@ from swarmcell.cells.batches import Matrix
 from swarmcell.metrics.patient import positive_condition
 from swarmcell.model import attribution, bag_models, sample_features
 from swarmcell.model.classifier import Scaling, to_floats
-from swarmcell.model.released import TrainedModel, sample_rows
+from swarmcell.model.released import TrainedModel
+from swarmcell.model.sample_rows import counted_codes, sample_rows
 from swarmcell.model.stages import parameters_of
 from swarmcell.workflows.evaluation.portrait_values import Driver, Drivers
 
@@ -102,13 +103,13 @@ def contributions(model: TrainedModel, X: Matrix) -> Floats | None:
     if reading is None:
         return None
     parameters, scaling, direction = reading
-    rows = sample_rows(model, X, np.zeros(X.shape[0], np.int64), 1)
+    rows = sample_rows(model.state, model.study, X, np.zeros(X.shape[0], np.int64), 1)
     parts = sample_features.blocks(model.study, model.panel_ids)
     if sum(block.width for block in parts) != rows.shape[1]:
         return None
     return attribution.cell_contributions(
         X,
-        model.cell_logits(X).argmax(axis=1) if model.has_cell_task else None,
+        counted_codes(model.state, X),
         parts=parts,
         features=rows[0],
         gradient=attribution.path_gradients(parameters, rows, direction, scaling)[0],

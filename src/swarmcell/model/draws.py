@@ -31,3 +31,8 @@ def shuffled(key: str, n: int) -> npt.NDArray[np.int64]:
     """Return a permutation of `0 .. n - 1` that depends on the key alone."""
     raw = np.frombuffer(hashlib.shake_256(key.encode()).digest(8 * n), "<u8")
     return np.argsort(raw, kind="stable").astype(np.int64)
+
+
+def below(key: str, n: int) -> int:
+    """Return an integer of `0 .. n - 1` that depends on the key alone; uneven by 2**-128 at most."""
+    return int.from_bytes(hashlib.sha512(key.encode()).digest(), "big") % n
