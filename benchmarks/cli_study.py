@@ -67,12 +67,15 @@ class Outcome:
         other peers.
     seconds
         Of all commands together.
+    evaluated_by
+        Arguments of the `evaluate` that wrote `evaluation/`.
     """
 
     folder: Path
     digests: Mapping[str, str]
     evaluation: Mapping[str, Any]
     seconds: float
+    evaluated_by: tuple[str, ...] = ()
 
 
 def in_a_swarm(plan: Plan, folder: Path) -> Outcome:
@@ -91,9 +94,11 @@ def in_a_swarm(plan: Plan, folder: Path) -> Outcome:
     together(folder, [pooled, verify], at_once=AT_ONCE)
     against = {"pooled": "runs/pooled/local.safetensors"}
     against |= {f"{site} alone": f"runs/{site}/local.safetensors" for site in plan.peers[1:]}
-    found = evaluate(folder, f"runs/{first}/merged.safetensors", plan.evaluated, against)
+    arguments = evaluation(f"runs/{first}/merged.safetensors", plan.evaluated, against)
+    found = json.loads(swarmcell(folder, arguments))
     digests = {site: _digest(folder / "runs" / site / "merged.json") for site in plan.peers}
-    return Outcome(folder=folder, digests=digests, evaluation=found, seconds=time.monotonic() - begun_s)
+    seconds = time.monotonic() - begun_s
+    return Outcome(folder=folder, digests=digests, evaluation=found, seconds=seconds, evaluated_by=arguments)
 
 
 def alone(plan: Plan, folder: Path) -> Outcome:
@@ -102,8 +107,10 @@ def alone(plan: Plan, folder: Path) -> Outcome:
     (site,) = plan.peers
     prepare(plan, folder)
     swarmcell(folder, ["train", f"{site}.h5ad", "--config", "study.toml", "--threads", "1"])
-    found = evaluate(folder, f"runs/{site}/local.safetensors", plan.evaluated, {})
-    return Outcome(folder=folder, digests={}, evaluation=found, seconds=time.monotonic() - begun_s)
+    arguments = evaluation(f"runs/{site}/local.safetensors", plan.evaluated, {})
+    found = json.loads(swarmcell(folder, arguments))
+    seconds = time.monotonic() - begun_s
+    return Outcome(folder=folder, digests={}, evaluation=found, seconds=seconds, evaluated_by=arguments)
 
 
 def prepare(plan: Plan, folder: Path) -> None:
@@ -122,13 +129,11 @@ def prepare(plan: Plan, folder: Path) -> None:
     )
 
 
-def evaluate(folder: Path, model: str, sites: Sequence[str], against: Mapping[str, str]) -> dict[str, Any]:
-    """Evaluate a model beside others, and return the JSON document."""
+def evaluation(model: str, sites: Sequence[str], against: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the arguments that evaluate a model beside others and print the JSON document."""
     files = [f"{site}.h5ad" for site in sites]
     beside = [part for name, path in against.items() for part in ("--against", f"{name}={path}")]
-    printed = swarmcell(folder, ["evaluate", model, *files, *beside, "--out", "evaluation", "--json"])
-    found: dict[str, Any] = json.loads(printed)
-    return found
+    return ("evaluate", model, *files, *beside, "--out", "evaluation", "--json")
 
 
 def swarmcell(folder: Path, arguments: Sequence[str | Path]) -> str:

@@ -39,6 +39,33 @@ def test_attributions_add_up_to_the_change_of_the_output(hidden, seed):
     np.testing.assert_array_less(np.abs(found - change), 0.1 * size + 1e-9)  # a kinked path: 64 steps are not exact
 
 
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_integrated_gradients_are_those_of_captum(hidden):
+    captum, torch = pytest.importorskip("captum.attr"), pytest.importorskip("torch")
+    rng = np.random.default_rng(3)
+    parameters, scaling = classifier(rng, hidden=hidden)
+    rows, direction = rng.normal(size=(5, 6)), attribution.against_rest(0, 3)
+    tensors = {name: torch.tensor(value) for name, value in parameters.items()}
+    mean, scale = torch.tensor(scaling.mean), torch.tensor(scaling.scale)
+
+    def outputs(x):
+        inner = (x - mean) / scale
+        if hidden:
+            inner = torch.nn.functional.linear(inner, tensors["hidden_weight"], tensors["hidden_bias"])
+            normed = torch.nn.functional.layer_norm(inner, (hidden,), tensors["norm_weight"], tensors["norm_bias"])
+            inner = torch.relu(normed)
+        return torch.nn.functional.linear(inner, tensors["weight"], tensors["bias"]) @ torch.tensor(direction)
+
+    np.testing.assert_allclose(
+        outputs(torch.tensor(rows)).numpy(), logits(parameters, rows, scaling) @ direction, rtol=1e-9
+    )
+    expected = captum.IntegratedGradients(outputs).attribute(
+        torch.tensor(rows), baselines=mean[None, :], n_steps=attribution.N_STEPS, method="riemann_middle"
+    )
+    found = attribution.path_gradients(parameters, rows, direction, scaling) * (rows - scaling.mean)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-8, atol=1e-10)
+
+
 def test_the_gradient_is_that_of_finite_differences():
     rng = np.random.default_rng(0)
     parameters, scaling = classifier(rng, hidden=16)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,16 @@ def test_the_folder_holds_result_report_and_figures(made, evaluation):
     names = {path.stem for path in (made / "figures").glob("*.png")}
     assert names == {path.stem for path in (made / "figures").glob("*.svg")}
     assert {"confusion_matrix", "by_donor", "roc", "calibration", "patient_reliability", "overview"} <= names
+
+
+def test_every_name_of_the_json_document_is_in_the_manual(evaluation):
+    manual = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    section = manual.split("## evaluation.json")[1].split("\n## ")[0]
+    document = evaluation.to_json()
+    figures = [name for task in ("cell", "patient") for name in document[task]["models"][0]["figures"]]
+    inner = [*document["cell"]["models"][0], *document["patient"]["models"][0], *document["portrait"]]
+    missing = [name for name in {*document, *figures, *inner} - {"model"} if f"`{name}`" not in section]
+    assert not missing
 
 
 def test_the_report_needs_nothing_else_and_is_small(made, outline):

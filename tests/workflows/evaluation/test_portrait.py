@@ -75,7 +75,7 @@ def test_a_samples_contributions_average_to_its_log_odds(study_files):
 
 
 def test_the_map_takes_about_as_many_cells_as_asked_for_with_both_labels(study_files):
-    """The embedding itself takes ten seconds to compile: `python -m benchmarks reports` makes one."""
+    """The embedding itself takes ten seconds to compile: `make figures` makes one."""
     model = released.load(study_files.merged)
     with ExitStack() as opened:
         files = [opened.enter_context(PreparedFile(path)) for path in study_files.files]
@@ -85,6 +85,21 @@ def test_the_map_takes_about_as_many_cells_as_asked_for_with_both_labels(study_f
     assert 60 <= len(X) <= 140
     assert len(X) == len(true) == len(predicted)
     assert np.mean(true == predicted) > 0.8
+
+
+def test_the_picture_of_a_map_shows_both_labels_and_what_it_rests_on():
+    from swarmcell.report import style
+    from swarmcell.report.portrait_pictures import cell_map
+    from swarmcell.workflows.evaluation.portrait_values import CellMap
+
+    drawn = CellMap(x=(0.0, 1.0, 2.0, 3.0), y=(0.0, 1.0, 0.0, 1.0), true=(0, 0, 1, -1), predicted=(0, 1, 1, 0))
+    with style.theme():
+        picture = cell_map(drawn, ("B", "T"), "2 held-out donors, 2 samples, 9 cells")
+        assert "50% of them have the same colour" in picture.alt
+        assert "UMAP of 4 cells drawn at random from 2 held-out donors, 2 samples, 9 cells" in picture.caption
+        text = style.inline_svg(picture)
+    assert "true type" in text
+    assert "predicted type" in text
 
 
 def test_covariates_are_compared_by_condition_and_called_uneven_where_they_are(study_files, make_cells, tmp_path):
