@@ -96,6 +96,16 @@ def test_a_protection_is_measured_and_not_promised(by_heart):
     assert auroc_of(found, "l2=10").contains(0.5)
 
 
+def test_under_differential_privacy_the_attack_falls_to_chance_on_the_very_labels_that_were_learnt_by_heart(by_heart):
+    found = audit_privacy(
+        by_heart.merged, [by_heart.cells], n_shadows=0, n_resamples=500, seed=0, protections=[protection("epsilon=2")]
+    )
+    unprotected, noised = auroc_of(found, "unprotected"), auroc_of(found, "epsilon=2")
+    assert unprotected.low > 0.6
+    assert noised.value < unprotected.low
+    assert noised.value < 0.6
+
+
 def test_the_report_holds_every_figure_and_needs_no_network(by_heart, tmp_path):
     page = tmp_path / "audit.html"
     given = ["audit", "privacy", str(by_heart.merged), str(by_heart.cells), "--shadows", "0", "--bootstrap", "200"]

@@ -13,6 +13,7 @@ References
 Dwork and Roth 2014, doi 10.1561/0400000042, appendix A. Mironov 2012, doi 10.1145/2382196.2382264 (why a grid).
 """
 
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -80,6 +81,19 @@ def _words(key: bytes, n: int) -> Array:
 
 def _key(secret: bytes, salt: bytes, purpose: bytes) -> bytes:
     return HKDF(hashes.SHA256(), 32, salt, _DOMAIN + purpose).derive(secret)
+
+
+def alone(study: Learner, secret: bytes | None = None) -> "Learner | Noised":
+    """Return a study of one site alone; under differential privacy with noise.
+
+    Parameters
+    ----------
+    secret
+        32 bytes, where the same model is wanted again and never given away; `None`: random ones, which are forgotten.
+    """
+    if study.study.privacy.differential_privacy is None:
+        return study
+    return Noised(study, secret or secrets.token_bytes(32))
 
 
 class Noised:

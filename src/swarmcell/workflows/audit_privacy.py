@@ -22,7 +22,8 @@ from swarmcell.errors import ModelError, UsageError
 from swarmcell.metrics.membership import FALSE_SHARE, Separation, separation
 from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
-from swarmcell.model.study import Study
+from swarmcell.model.study import NOISED, DifferentialPrivacy, FeatureRule, PrivacyRule, Study
+from swarmcell.privacy import accountant
 from swarmcell.workflows.evaluate import silent
 from swarmcell.workflows.floor_words import terms
 from swarmcell.workflows.membership_attack import (
@@ -115,7 +116,7 @@ class PrivacyAudit:
 
 @dataclass(frozen=True, kw_only=True)
 class Protection:
-    """A change of the study's rules that is to protect, as `KEY=VALUE`: `l2=1`."""
+    """A change of the study's rules that is to protect, as `KEY=VALUE`: `l2=1`, or `epsilon=8` of every cell."""
 
     key: str
     value: float
@@ -127,7 +128,11 @@ class Protection:
 
     def applied(self, study: Study) -> Study:
         """Return the study with this protection."""
-        return replace(study, cell=replace(study.cell, l2=self.value))
+        if self.key == "l2":
+            return replace(study, cell=replace(study.cell, l2=self.value))
+        cell = replace(study.cell, merge=NOISED, rounds_max=0)
+        private = PrivacyRule(differential_privacy=DifferentialPrivacy(unit="cell", epsilon=self.value))
+        return accountant.resolved(replace(study, cell=cell, features=FeatureRule(), privacy=private))
 
 
 def protection(text: str) -> Protection:
@@ -149,7 +154,7 @@ def protection(text: str) -> Protection:
     return Protection(key=key, value=number)
 
 
-PROTECTIONS = ("l2",)
+PROTECTIONS = ("l2", "epsilon")
 
 
 def audit_privacy(
@@ -258,7 +263,7 @@ def _protected(
     found = []
     for name, rules in plans:
         sources = read(prepared)
-        made = learnt(rules, sources)
+        made = learnt(rules, sources, effort.rng.bytes(32))
         effort.observer("progress", {"n": 1})
         meaning = f"trained here on this site's training donors alone, {name}"
         found.append(_audited(name, meaning, made, scores_of(made, sources), cells, prepared, effort))

@@ -29,8 +29,9 @@ from swarmcell.model import released
 from swarmcell.model.learning import Learner
 from swarmcell.model.released import TrainedModel
 from swarmcell.model.state import from_bytes
-from swarmcell.model.study import Floors, PrivacyRule, Study
+from swarmcell.model.study import EXACT, NOISED, Floors, PrivacyRule, Study
 from swarmcell.model.training_cells import gather
+from swarmcell.privacy.noise import alone
 from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.stream import BLOCK_ROWS, PreparedFile
 
@@ -115,13 +116,14 @@ def _log_odds(model: TrainedModel, cells: AnnData) -> Floats:
 def by_shadows(study: Study, prepared: Sequence[Path], score: Floats, cells: Cells, effort: Effort) -> Floats:
     """Return the evidence of shadow models, each trained on a random half of all donors, for each cell."""
     sources, n = read(prepared), effort.n_shadows
-    study = replace(alone_study(study), privacy=replace(study.privacy, secure_aggregation=False))
+    privacy = replace(study.privacy, secure_aggregation=False)  # as protected as the model, but for one site's noise
+    study = replace(alone_study(study), cell=study.cell, privacy=privacy)
     half = np.arange(n) < n // 2
     chosen = np.stack([effort.rng.permutation(half) for _ in range(int(cells.donor.max()) + 1)], axis=1)
     scores = np.empty((n, len(cells.donor)))
     for shadow, donors in enumerate(chosen):
         _assign(sources, cells.who[donors])
-        scores[shadow] = scores_of(learnt(study, sources), sources)
+        scores[shadow] = scores_of(learnt(study, sources, effort.rng.bytes(32)), sources)
         effort.observer("progress", {"n": 1})
     return likelihood_ratio(score, scores, chosen[:, cells.donor])
 
@@ -132,8 +134,13 @@ def _assign(sources: Sequence[tuple[str, AnnData]], trained: npt.NDArray[np.str_
         adata.obs[SPLIT] = pd.Categorical(np.where(inside, TRAIN, HELD_OUT), categories=[HELD_OUT, TRAIN])
 
 
-def learnt(study: Study, sources: Sequence[tuple[str, AnnData]]) -> TrainedModel:
+def learnt(study: Study, sources: Sequence[tuple[str, AnnData]], secret: bytes | None = None) -> TrainedModel:
     """Return the model of these training donors, as if they lay at one site.
+
+    Parameters
+    ----------
+    secret
+        Of the noise, where the study is under differential privacy (`privacy.noise.alone`).
 
     Raises
     ------
@@ -142,8 +149,9 @@ def learnt(study: Study, sources: Sequence[tuple[str, AnnData]]) -> TrainedModel
     """
     counts = _raw_counts(sources) if study.features.needs_counts else ()
     gathered = gather(sources, cell_types=study.cell_types, conditions=(), seed=study.seed, counts=counts)
-    study = replace(study, start_sha256="")  # a shadow of a fine-tuned model starts from nothing: it may know no donor
-    learner, stop = Learner(study, gathered, threads=1), threading.Event()
+    universe = study.universe_sha256 or gathered.universe_sha256
+    study = replace(study, start_sha256="", universe_sha256=universe)  # from nothing: a start may know donors
+    learner, stop = alone(Learner(study, gathered, threads=1), secret), threading.Event()
     raw = learner.start()
     while not (state := from_bytes(raw)).finished:
         made = learner.contribute(raw, stop)
@@ -193,6 +201,7 @@ def likelihood_ratio(score: Floats, shadows: Floats, inside: npt.NDArray[np.bool
 
 def alone_study(study: Study) -> Study:
     """Return the rules by which one site alone would train the study's model of cells, unprotected."""
-    return replace(
-        study, stages=("features", "cell"), conditions=(), floors=Floors(donors=1, cells=1), privacy=PrivacyRule()
-    )
+    cell, bare = study.cell, Floors(donors=1, cells=1)
+    if cell.merge == NOISED:
+        cell = replace(cell, merge=EXACT if cell.model == "linear" else "fedavg")
+    return replace(study, stages=("features", "cell"), conditions=(), cell=cell, floors=bare, privacy=PrivacyRule())

@@ -4,7 +4,6 @@ Rules: alone and in a swarm the same two calls learn (`model/learning.py`), so w
 run that is cut off goes on from its last merged state to the model that it would have made.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from swarmcell.model.state import MergedState, from_bytes
 from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
 from swarmcell.privacy import accountant
-from swarmcell.privacy.noise import Noised
+from swarmcell.privacy.noise import Noised, alone
 from swarmcell.workflows import training_input
 from swarmcell.workflows.evaluation import trained_on
 from swarmcell.workflows.fitness import refuse_other_universe
@@ -268,8 +267,7 @@ def _fit_alone(
 ) -> released.TrainedModel:
     start = options.start_model() if study.start_sha256 else None
     made = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device, start=start)
-    noised = study.privacy.differential_privacy is not None
-    learner = Noised(made, secrets.token_bytes(32)) if noised else made
+    learner = alone(made)
     raw = _where_it_was(folder, study, learner)
     stop = threading.Event()
     while not (state := from_bytes(raw)).finished:
