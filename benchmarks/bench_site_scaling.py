@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from benchmarks.figures import Figure
-from benchmarks.merge_cases import L2, SETS, SPLITS, Cells, learn, one_site
+from benchmarks.merge_cases import L2, SETS, SPLITS, Cells, drawn, learn, one_site
 from swarmcell.cells.site_scaling import SiteScaled, own_moments
 from swarmcell.model.classifier import Scaling, logits, to_floats
 from swarmcell.model.learning import Learner
@@ -25,11 +25,11 @@ RULE = FitRule(l2=L2, tolerance=1e-5)  # labels stand still long before probabil
 def figures(repeats: int) -> Iterator[Figure]:
     """Print a table and yield the medians."""
     print("\n| set | split | scaling of the swarm | scaling by site |\n|---|---|---|---|")
-    for name, take in SETS.items():
+    for name in SETS:
         for split, deal in SPLITS.items():
             scores: dict[str, list[float]] = {scaling: [] for scaling in SCALINGS}
             for repeat in range(repeats):
-                cells = take(np.random.default_rng(repeat))
+                cells = drawn(name, repeat)
                 of = deal(cells.y, np.random.default_rng([repeat, 1]))
                 for scaling in SCALINGS:
                     scores[scaling].append(macro_f1(cells, of, scaling))
