@@ -98,3 +98,43 @@ def test_cells_have_no_bags_and_bags_no_exact_fit(lab, make, change):
     study = lab.study(**change)
     with pytest.raises(ConfigError, match=r"reads samples|has no exact fit"):
         Learner(study, lab.cells(make("site-a"), study=study))
+
+
+class InHalf(local_fit._First):
+    """The first layer as on a GPU that has bfloat16."""
+
+    def __init__(self, scaling, place):
+        super().__init__(scaling, place)
+        self.in_half = True
+
+
+def taught(model, device, epochs=3):
+    rng = np.random.default_rng(0)
+    rule = FitRule(model=model, merge="fedprox", hidden=8, epochs_per_round=epochs, batch_rows=16, l2=1e-3)
+    y = np.repeat([0, 1], 40)
+    X = rng.normal(size=(80, 20)).astype(np.float32) + 2 * y[:, None]
+    if model in bag_models.MODELS:
+        X, y = Bags.of(X, np.arange(80) // 4, 20), y[::4]
+    rows, scaling = np.arange(len(y)), Scaling(np.ones(20), np.full(20, 1.4))
+    examples = Examples(X=X, y=y, train=rows, validation=rows, scaling=scaling, class_weights=np.ones(2))
+    start = to_floats(initial(rule, 20, 2, seed=0))
+    correction = {name: np.zeros(array.shape) for name, array in start.items()}
+    rng, stop = np.random.default_rng(1), threading.Event()
+    found = local_fit.fit(start, examples, rule, rng=rng, device=device, stop=stop, correction=correction)
+    return examples, found
+
+
+@pytest.mark.parametrize("model", ["mlp", *bag_models.MODELS])
+def test_training_in_half_precision_learns_what_training_in_full_does(model, monkeypatch):
+    examples, full = taught(model, "cpu")
+    monkeypatch.setattr(local_fit, "_First", InHalf)
+    _, half = taught(model, "cpu")
+    assert any(not np.array_equal(full[name], half[name]) for name in full)
+    assert local_fit.judge(half, examples).accuracy >= local_fit.judge(full, examples).accuracy - 0.05 > 0.8
+
+
+@pytest.mark.parametrize("model", ["mlp", "attention"])
+def test_all_that_a_training_step_computes_with_lies_on_the_device(model, monkeypatch):
+    monkeypatch.setattr(local_fit, "_First", InHalf)
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):  # not before all steps are done
+        taught(model, "meta", epochs=1)
