@@ -236,6 +236,7 @@ def test_a_changed_cell_changes_the_noise_and_the_same_cells_give_the_same_bytes
         ({"cell": FitRule()}, "publishes sums without noise"),
         ({"cell": FitRule(merge="fedavg")}, "publishes sums without noise"),
         ({"privacy": PrivacyRule()}, "needs differential_privacy"),
+        ({"features": FeatureRule(scaling="site")}, 'scaling = "site"'),
         ({"stages": ("features", "cell", "patient")}, "learns from whole donors"),
         ({"features": FeatureRule(rule="seurat_v3")}, "choice of genes from all cells is not noised"),
         ({"universe_sha256": ""}, "Give a panel"),

@@ -179,17 +179,28 @@ def check_private(study: Study) -> None:
             "or stages = ['features', 'cell']."
         )
         raise ConfigError(msg)
+    _check_private_features(study)
+    if study.privacy.cell_digests:
+        msg = "[study.privacy] cell_digests show single cells to members, and no noise hides a digest. Set it to false."
+        raise ConfigError(msg)
+    if study.start_sha256:
+        msg = "[study.privacy] differential_privacy does not start from a released model yet. Leave out [study] start."
+        raise ConfigError(msg)
+
+
+def _check_private_features(study: Study) -> None:
+    """Check that neither the panel nor a site's own scaling hangs on single cells."""
     if study.features.rule != "all" or not study.universe_sha256:
         msg = (
             "[study.privacy] differential_privacy: a choice of genes from all cells is not noised. Give a panel that "
             'was made without these cells as [study] universe, and [study.features] rule = "all".'
         )
         raise ConfigError(msg)
-    if study.privacy.cell_digests:
-        msg = "[study.privacy] cell_digests show single cells to members, and no noise hides a digest. Set it to false."
-        raise ConfigError(msg)
-    if study.start_sha256:
-        msg = "[study.privacy] differential_privacy does not start from a released model yet. Leave out [study] start."
+    if study.features.scaling == "site":
+        msg = (
+            '[study.features] scaling = "site": one cell moves the mean and SD that all cells of its site are scaled '
+            'by, and no noise accounts for that. Set scaling = "swarm", or leave differential_privacy out.'
+        )
         raise ConfigError(msg)
 
 
