@@ -11,6 +11,7 @@ from swarmcell.cells import schema
 from swarmcell.errors import ModelError
 from swarmcell.model import released, warm_start
 from swarmcell.model.study import FeatureRule, FitRule
+from swarmcell.workflows.evaluate import evaluate
 from swarmcell.workflows.model_export import export
 from swarmcell.workflows.predict import predict
 from swarmcell.workflows.train import Options, train_alone
@@ -86,6 +87,16 @@ def test_what_moves_and_stretches_a_whole_site_changes_no_prediction_of_its_file
     np.testing.assert_allclose(found[0], model.predict_cells(new), atol=1e-4)  # blocks know the whole file
     truth = new.obs["cell_type"].astype(str).to_numpy()
     assert (np.array(model.cell_types)[found[0].argmax(axis=1)] == truth).mean() > 0.9
+
+
+def test_a_model_that_scales_by_site_is_evaluated_and_explained_like_any_other(lab, files, tmp_path):
+    study = lab.study(cell=RULE, patient=FitRule(l2=1e-2), features=FeatureRule(scaling="site"))
+    made = train_alone(files, runs=tmp_path, name="p", study=study, options=Options(), observer=lambda *_: None)
+    found = evaluate(made.models["local"], files, n_bootstrap=0)
+    (figures,) = [one for one in found.cell.models if one.model == "local"]
+    assert figures.figures["accuracy"].value > 0.9
+    assert found.portrait.cell_drivers
+    predict(made.models["local"], files[1], tmp_path / "p.h5ad", explain=True)
 
 
 def _probabilities(path):
