@@ -35,8 +35,8 @@ def test_torch_trains_what_numpy_predicts_and_cells_add_up_to_it(model, seed):
     parameters, scaling, bags = made(model, seed)
     expected = logits(parameters, bags, scaling)
     tensors = {name: torch.tensor(a, dtype=torch.float32) for name, a in parameters.items()}
-    layer = local_fit._First(scaling, torch.device("cpu"))
-    np.testing.assert_allclose(local_fit._outputs(tensors, bags, layer).numpy(), expected, rtol=1e-3, atol=1e-3)
+    layer = local_fit.FirstLayer(scaling, torch.device("cpu"))
+    np.testing.assert_allclose(local_fit.outputs(tensors, bags, layer).numpy(), expected, rtol=1e-3, atol=1e-3)
     direction, folded = np.array([-0.5, 0.5]), folded_embedding(parameters, scaling)
     for X, answer in zip(bags, expected, strict=True):
         shared = bag_models.contributions(parameters, X, folded, direction)
@@ -49,10 +49,10 @@ def test_torch_trains_what_numpy_predicts_and_cells_add_up_to_it(model, seed):
 def test_half_precision_moves_outputs_by_little():
     parameters, scaling, bags = made("attention", n_features=200)
     tensors = {name: torch.tensor(a / 3, dtype=torch.float32) for name, a in parameters.items()}
-    layer = local_fit._First(scaling, torch.device("cpu"))
-    full = local_fit._outputs(tensors, bags, layer)
+    layer = local_fit.FirstLayer(scaling, torch.device("cpu"))
+    full = local_fit.outputs(tensors, bags, layer)
     layer.in_half = True
-    half = local_fit._outputs(tensors, bags, layer)
+    half = local_fit.outputs(tensors, bags, layer)
     assert not torch.equal(full, half)
     torch.testing.assert_close(full, half, rtol=0.05, atol=0.05)
 
@@ -100,7 +100,7 @@ def test_cells_have_no_bags_and_bags_no_exact_fit(lab, make, change):
         Learner(study, lab.cells(make("site-a"), study=study))
 
 
-class InHalf(local_fit._First):
+class InHalf(local_fit.FirstLayer):
     """The first layer as on a GPU that has bfloat16."""
 
     def __init__(self, scaling, place):
@@ -127,7 +127,7 @@ def taught(model, device, epochs=3):
 @pytest.mark.parametrize("model", ["mlp", *bag_models.MODELS])
 def test_training_in_half_precision_learns_what_training_in_full_does(model, monkeypatch):
     examples, full = taught(model, "cpu")
-    monkeypatch.setattr(local_fit, "_First", InHalf)
+    monkeypatch.setattr(local_fit, "FirstLayer", InHalf)
     _, half = taught(model, "cpu")
     assert any(not np.array_equal(full[name], half[name]) for name in full)
     assert local_fit.judge(half, examples).accuracy >= local_fit.judge(full, examples).accuracy - 0.05 > 0.8
@@ -135,6 +135,6 @@ def test_training_in_half_precision_learns_what_training_in_full_does(model, mon
 
 @pytest.mark.parametrize("model", ["mlp", "attention"])
 def test_all_that_a_training_step_computes_with_lies_on_the_device(model, monkeypatch):
-    monkeypatch.setattr(local_fit, "_First", InHalf)
+    monkeypatch.setattr(local_fit, "FirstLayer", InHalf)
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):  # not before all steps are done
         taught(model, "meta", epochs=1)

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.special import log_softmax as scipy_log_softmax
 
 from swarmcell.model.classifier import Scaling, initial, log_softmax, logits, shapes, softmax, to_floats
-from swarmcell.model.local_fit import _First, _forward
+from swarmcell.model.local_fit import FirstLayer, forward
 from swarmcell.model.study import FitRule
 
 LINEAR, MLP = FitRule(), FitRule(model="mlp", hidden=5)
@@ -53,7 +53,7 @@ def test_sparse_and_dense_cells_have_the_same_outputs(rule):
 def test_numpy_predicts_what_torch_trains(rule):
     X, parameters, scaling = inputs(rule)
     tensors = {name: torch.tensor(a, dtype=torch.float32) for name, a in parameters.items()}
-    trained = _forward(tensors, torch.from_numpy(X), _First(scaling, torch.device("cpu"))).numpy()
+    trained = forward(tensors, torch.from_numpy(X), FirstLayer(scaling, torch.device("cpu"))).numpy()
     np.testing.assert_allclose(logits(parameters, X, scaling), trained, atol=1e-4)
 
 
