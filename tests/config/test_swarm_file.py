@@ -139,6 +139,13 @@ def test_reading_a_swarm_file_loads_nothing_that_reads_cells():
     assert done.stdout.strip() == "False", "whoever looks at a swarm would wait for it"
 
 
+def test_a_file_of_a_version_that_knew_fewer_rules_is_not_called_changed(tmp_path):
+    text = swarm_file.dump(made()).decode().replace(made().digest, "0" * 64)
+    assert "patience_rounds = 5\n" in text
+    with pytest.raises(ConfigError, match=r"did not know cell.patience_rounds among a study's rules"):
+        swarm_file.load(write(tmp_path, text.replace("patience_rounds = 5\n", "", 1).encode()))
+
+
 @pytest.mark.parametrize(
     ("content", "kind"),
     [

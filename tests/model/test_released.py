@@ -68,6 +68,12 @@ def test_a_study_that_knew_fewer_rules_is_still_read(make_cells, fit_model, tmp_
     released.save(model, path)
     rewrite(path, earlier)
     assert released.load(path).study == model.study
+    released.save(model, path, force=True)
     rewrite(path, lambda document: document | {"study": document["study"] | {"seed": 7}})
     with pytest.raises(ModelError, match="digest that it states"):
+        released.load(path)
+    rewrite(
+        path, lambda document: {**document, "study": {k: v for k, v in document["study"].items() if k != "cell_types"}}
+    )
+    with pytest.raises(ModelError, match=r"did not know cell_types among a study's rules. Train it again"):
         released.load(path)

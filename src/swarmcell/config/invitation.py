@@ -54,5 +54,5 @@ def load(path: Path) -> Invitation:
     if isinstance(inner, dict):
         swarm_file.refuse_other_format(inner, path)
     found = parse(content, Invitation, source=str(path))
-    swarm_file.checked(found.swarm, path)
+    swarm_file.checked(found.swarm, path, content["swarm"])
     return found

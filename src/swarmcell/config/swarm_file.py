@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from swarmcell import __version__, formats
 from swarmcell.config.base import FrozenModel, kind_of, parse, read_toml
 from swarmcell.errors import ConfigError, TamperedError
-from swarmcell.model.study import Study, canonical
+from swarmcell.model.study import Study, canonical, unsaid
 from swarmcell.node.identity import Card
 from swarmcell.swarm import encoding
 from swarmcell.swarm.genesis import Genesis, Member, quorum
@@ -210,7 +210,7 @@ def load(path: Path) -> SwarmFile:
         msg = f"{path}: {kind_of(content)}, not a swarm file. Make one: swarmcell swarm create CONFIG --founder CARD"
         raise ConfigError(msg)
     refuse_other_format(content, path)
-    return checked(parse(content, SwarmFile, source=str(path)), path)
+    return checked(parse(content, SwarmFile, source=str(path)), path, content)
 
 
 def refuse_other_format(content: Mapping[str, Any], path: Path) -> None:
@@ -228,15 +228,23 @@ def refuse_other_format(content: Mapping[str, Any], path: Path) -> None:
         raise ConfigError(said)
 
 
-def checked(swarm: SwarmFile, path: Path) -> SwarmFile:
-    """Return a swarm file whose content gives its digest.
+def checked(swarm: SwarmFile, path: Path, content: Mapping[str, Any]) -> SwarmFile:
+    """Return a swarm file whose `content`, as it was read, gives its digest.
 
     Raises
     ------
+    ConfigError
+        If it does not, and does not mention rules that this version has: another version made it.
     TamperedError
         If it does not.
     """
     found = swarm.genesis().digest.hex()
+    if found != swarm.digest and (names := unsaid(content["study"], swarm.study)):
+        msg = (
+            f"{path}: made by a swarmcell {swarm.made_by} that did not know {', '.join(names)} among a study's rules; "
+            f"this one is {__version__}. Go on with the version that made it, or found the swarm anew."
+        )
+        raise ConfigError(msg)
     if found != swarm.digest:
         msg = (
             f"{path}: changed after it was made: its content gives the digest {found[:16]}…, the file says "

@@ -5,7 +5,7 @@ the bytes hold no time and no path: the same content gives the same file. It car
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,6 +74,20 @@ def refuse(path: Path, why: str, remedy: str) -> NoReturn:
     """
     msg = f"{path}: {why}. {remedy}, or copy it again from where it is whole."
     raise ModelError(msg)
+
+
+def refuse_digest(path: Path, document: Mapping[str, Any], unsaid: Sequence[str], remedy: str) -> NoReturn:
+    """Refuse a file whose digests do not fit its content, or whose study does not mention rules that this version has.
+
+    Raises
+    ------
+    ModelError
+        Always.
+    """
+    if unsaid:
+        maker = document["made_by"]
+        refuse(path, f"made by a swarmcell {maker} that did not know {', '.join(unsaid)} among a study's rules", remedy)
+    refuse(path, "its arrays do not have the digest that it states", remedy)
 
 
 def _check_format(path: Path, document: Mapping[str, Any], number: int, remedy: str) -> None:

@@ -29,7 +29,7 @@ from swarmcell.model.panel_cells import on_panel, samples_of, standardised
 from swarmcell.model.sample_rows import sample_rows
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
-from swarmcell.model.study import Study, from_plain, rules_digest
+from swarmcell.model.study import Study, from_plain, rules_digest, unsaid
 from swarmcell.model.summary import summary
 from swarmcell.model.temperature import Calibration
 
@@ -359,5 +359,5 @@ def load(path: Path) -> TrainedModel:
     except (KeyError, TypeError, ValueError, MergeError) as error:
         refuse(path, f"made by swarmcell {document['made_by']}; this one cannot take it for a model ({error})", remedy)
     if not fits or len(model.panel_ids) != len(state.arrays.get("panel", ())):
-        refuse(path, "its arrays do not have the digest that it states", remedy)
+        described_arrays.refuse_digest(path, document, unsaid(document["study"], study), remedy)
     return model

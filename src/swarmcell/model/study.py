@@ -291,6 +291,18 @@ def rules_digest(study: Study) -> str:
     return sha256(canonical(study).encode()).hexdigest()
 
 
+def unsaid(fields: Mapping[str, Any], study: Study) -> list[str]:
+    """Return the rules of `study` that `fields`, a study as some version of swarmcell wrote it, does not mention."""
+    return [name for name in _names(asdict(study)) if name not in set(_names(fields))]
+
+
+def _names(fields: Mapping[str, Any], before: str = "") -> list[str]:
+    """Return the dotted names of all rules that have a value."""
+    inner = {name: value for name, value in fields.items() if isinstance(value, Mapping) and name != "covariates"}
+    outer = [before + name for name, value in fields.items() if value is not None and name not in inner]
+    return outer + [one for name, value in inner.items() for one in _names(value, f"{before}{name}.")]
+
+
 def from_plain(fields: Mapping[str, Any]) -> Study:
     """Return the study of `dataclasses.asdict(study)`, also after a journey through JSON (lists for tuples).
 

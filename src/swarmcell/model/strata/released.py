@@ -22,7 +22,7 @@ from swarmcell.model.strata import kmeans
 from swarmcell.model.strata.rounds import rows
 from swarmcell.model.strata.state import StrataState, all_arrays, from_header, header, to_bytes
 from swarmcell.model.strata.table import SampleTable
-from swarmcell.model.study import StrataRule, Study, from_plain, rules_digest
+from swarmcell.model.study import StrataRule, Study, from_plain, rules_digest, unsaid
 
 _KEY = "swarmcell-strata"
 
@@ -153,5 +153,5 @@ def load(path: Path) -> Strata:
     except (KeyError, TypeError, ValueError, MergeError) as error:
         refuse(path, f"made by swarmcell {document['made_by']}; this one cannot take it for strata ({error})", remedy)
     if not fits:
-        refuse(path, "its arrays do not have the digest that it states", remedy)
+        described_arrays.refuse_digest(path, document, unsaid(document["study"], study), remedy)
     return found
