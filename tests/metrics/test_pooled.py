@@ -110,7 +110,7 @@ def drawn(seed, n_classes, n=40):
 def test_figures_of_two_conditions_are_sklearns_on_the_binned_probabilities(seed):
     true, p = drawn(seed, 2)
     scores, bins, confusion = histograms(true, p)
-    found = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=1)
+    found = pooled_patient.patient_figures([scores], confusion, np.bincount(true), positive=1)
     middle = (bins[:, 1] + 0.5) / 50
     assert found["auroc"].value == pytest.approx(oracle.roc_auc_score(true, middle))
     assert found["auprc"].value == pytest.approx(oracle.average_precision_score(true, middle))
@@ -125,7 +125,7 @@ def test_figures_of_two_conditions_are_sklearns_on_the_binned_probabilities(seed
         "brier": oracle.brier_score_loss(true, p[:, 1]),
     }
     for name, value in exact.items():
-        low, high = (float(word) for word in re.findall(r"\d\.\d+", found[name].note))
+        low, high = (float(word) for word in re.findall(r"\d\.\d{3}", found[name].note))
         assert low - 5e-4 <= value <= high + 5e-4, name
         assert found[name].low <= value <= found[name].high
 
@@ -135,7 +135,7 @@ def test_figures_of_two_conditions_are_sklearns_on_the_binned_probabilities(seed
 def test_figures_of_three_conditions_are_sklearns_on_the_binned_probabilities(seed):
     true, p = drawn(seed, 3)
     scores, bins, confusion = histograms(true, p)
-    found = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=2)
+    found = pooled_patient.patient_figures([scores], confusion, np.bincount(true), positive=2)
     middle = (bins + 0.5) / 50
     areas = [oracle.roc_auc_score(true == k, middle[:, k]) for k in range(3)]
     precisions = [oracle.average_precision_score(true == k, middle[:, k]) for k in range(3)]
@@ -156,12 +156,12 @@ def test_intervals_of_patients_figures_hold_the_truth_about_as_often_as_they_say
     rng = np.random.default_rng(2)
     true, p = cohort(rng, 200_000)
     scores, _, confusion = histograms(true, p)
-    truth = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=1)
+    truth = pooled_patient.patient_figures([scores], confusion, np.bincount(true), positive=1)
     held = dict.fromkeys(truth, 0)
     for _ in range(300):
         true, p = cohort(rng, 30)
         scores, _, confusion = histograms(true, p)
-        found = pooled_patient.patient_figures(scores, confusion, np.bincount(true), positive=1)
+        found = pooled_patient.patient_figures([scores], confusion, np.bincount(true), positive=1)
         for name in held:
             held[name] += found[name].contains(truth[name].value)
     for name, n in held.items():
@@ -192,12 +192,12 @@ def test_perfect_cells_and_one_condition_are_told_as_they_are():
     assert found["accuracy"].value == 1
     assert found["accuracy"].low < 0.6
     scores, _, confusion = histograms(np.zeros(5, int), np.full((5, 2), (0.9, 0.1)))
-    one = pooled_patient.patient_figures(scores, confusion, np.array([5, 0]), positive=1)
+    one = pooled_patient.patient_figures([scores], confusion, np.array([5, 0]), positive=1)
     assert one["auroc"].value is None
     assert "fewer than two conditions" in one["auroc"].note
     assert one["auprc"].value is None
     assert one["brier"].value == pytest.approx(0.1**2, abs=0.003)
-    alone = pooled_patient.patient_figures(scores, confusion, np.array([1, 0]), positive=1)
+    alone = pooled_patient.patient_figures([scores], confusion, np.array([1, 0]), positive=1)
     assert "one held-out donor" in alone["brier"].note
     assert not alone["expected_calibration_error"].has_interval
 

@@ -30,7 +30,7 @@ KEPT_MAX = 256  # digests of a donor; chosen: a twentieth of 5,000 shared cells 
 KEPT_TOTAL_MAX = 32_768  # digests of a site: 256 KiB; chosen
 VALUES_MIN = 5  # measured: of 9,459 blood cells with so many of 100 genes, none equals another donor's cell
 SHARED_MIN, SHARE_MIN = 3, 0.05  # chosen: debris and saturated events are equal by chance, now and then
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 2048  # of 2,000 values each: about 110 MB with all that is made of them; chosen
 STEPS = 1000  # of X, per unit
 Digests = npt.NDArray[np.uint64]
 

@@ -1,10 +1,14 @@
 """Small counts are merged into neighbours: none is published, no sum is lost, and all compute the same."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics as oracle
 
+from swarmcell.metrics import cell, pooled_patient
 from swarmcell.model.study import Floors, Study
 from swarmcell.workflows.evaluation import site_counts, swarm_figures
 from swarmcell.workflows.evaluation.merged_counts import groups, merged_bins, merged_places, rare_types
@@ -85,3 +89,48 @@ def test_rare_types_count_in_the_accuracy_and_show_in_no_row():
     assert found["expected_calibration_error"].value is not None
     lie = counts | {"cell.merged": (5, 5)}
     assert any("merged cells, where the floor is 20" in fault for fault in site_counts.faults(lie, STUDY))
+
+
+def merged_and_exact(seed, least, n_sites=3, n_donors=12):
+    """Return swarm-wide figures of sites that merge bins, and those of the exact probabilities."""
+    rng = np.random.default_rng(seed)
+    by_site, every_true, every_p = [], [], []
+    for _ in range(n_sites):
+        true = np.arange(n_donors) % 2
+        p = 1 / (1 + np.exp(-(1.5 * rng.normal(size=n_donors) + 2 * true - 1)))
+        scores = np.zeros((2, 2, 50), np.int64)
+        for k, of_k in enumerate((1 - p, p)):
+            place = np.minimum((of_k * 50).astype(int), 49)
+            np.add.at(scores[:, k], (true, merged_places(place, np.arange(n_donors), 50, least)), 1)
+        by_site.append(scores)
+        every_true.append(true)
+        every_p.append(p)
+    true, p = np.concatenate(every_true), np.concatenate(every_p)
+    confusion = cell.confusion(true, (p > 0.5).astype(int), 2)
+    found = pooled_patient.patient_figures(by_site, confusion, np.bincount(true), positive=1, least=least)
+    exact = {
+        "auroc": oracle.roc_auc_score(true, p),
+        "auprc": oracle.average_precision_score(true, p),
+        "brier": oracle.brier_score_loss(true, p),
+    }
+    return found, exact
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), least=st.integers(2, 6))
+def test_the_exact_figures_lie_where_the_figures_of_merged_bins_say(seed, least):
+    found, exact = merged_and_exact(seed, least)
+    for name, value in exact.items():
+        low, high = (float(word) for word in re.findall(r"\d\.\d{3}", found[name].note))
+        assert low - 5e-4 <= value <= high + 5e-4, name
+        assert found[name].low <= found[name].value <= found[name].high
+
+
+def test_intervals_of_merged_bins_hold_the_exact_figure():
+    """Three sites of 12 donors each, bins of at least 5, 100 cohorts: merging hides skill, and they allow it."""
+    pairs = [merged_and_exact(seed, 5) for seed in range(100)]
+    for name in ("auroc", "auprc", "brier"):
+        assert np.mean([found[name].contains(exact[name]) for found, exact in pairs]) >= 0.97
+    for name in ("auroc", "auprc"):
+        assert np.mean([found[name].value <= exact[name] for found, exact in pairs]) >= 0.9
+    assert not any(found["expected_calibration_error"].has_interval for found, _ in pairs)

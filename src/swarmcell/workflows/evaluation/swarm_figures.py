@@ -146,8 +146,9 @@ def _patient(every: list[Counts], study: Study) -> dict[str, Estimate]:
         return {}
     n = len(study.conditions)
     return pooled_patient.patient_figures(
-        site_counts.added(every, "patient.scores", (n, n, SCORE_BINS)),
+        [np.array(counts["patient.scores"], np.int64).reshape(n, n, SCORE_BINS) for counts in every],
         site_counts.added(every, PATIENT, (n, n)),
         site_counts.added(every, "patient.donors", (n,)),
         positive=positive_condition(study.conditions),
+        least=study.floors.donors,
     )
