@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from swarmcell.cells import schema
+from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmConfig, SwarmRules
-from swarmcell.errors import CellsError, ModelError, UsageError
+from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
 from swarmcell.metrics import cell
 from swarmcell.model.study import FitRule, Floors, Study
 from swarmcell.node import identity
@@ -30,6 +32,8 @@ from swarmcell.workflows.evaluation import site_counts
 from swarmcell.workflows.evaluation.model_card import model_card
 from swarmcell.workflows.evaluation.values import plain
 from swarmcell.workflows.join import take_seat
+from swarmcell.workflows.swarm.published import published
+from swarmcell.workflows.swarm.published_contents import contents
 from swarmcell.workflows.swarm.verify_run import verify_swarm
 from swarmcell.workflows.train import Options, train_in_swarm
 
@@ -215,3 +219,36 @@ def test_the_first_evaluation_of_a_member_counts_in_any_order_of_reading(order):
     for position, which in enumerate(order, start=1):
         state.apply(position, raws[which])
     assert state.evaluations[author.key, b"s" * 32][1].payload.counts == {"cell.donors": (7,)}
+
+
+# -- what this site published ------------------------------------------------------------------------------------------
+
+
+def test_everything_that_was_signed_is_listed_with_what_the_engine_and_the_members_can_read(swarm):
+    joined(swarm, "site-a")
+    book = swarm / "runs" / "site-a" / "ledger.sqlite"
+    found = published(swarm / "swarm.toml", book)
+    assert [one.sequence for one in found] == list(range(1, len(found) + 1))
+    clear = {one.kind: one.clear for one in found}
+    assert clear["update"]["n_cells"] == 4 * 30
+    assert clear["evaluation"]["cell.confusion"].startswith("9 count(s), ")
+    assert "site-c" in next(one.clear["roster"] for one in found if "roster" in one.clear)
+    assert {one.kind for one in found if one.sealed} >= {"blob"}
+
+    inside = contents(swarm / "swarm.toml", book, "site-a")
+    carriers = {one.sequence: one.kind for one in found if one.kind in {"statistics", "update", "checkpoint"}}
+    assert inside.keys() == carriers.keys()
+    assert not any("not opened" in arrays for arrays in inside.values())
+    first = next(arrays for sequence, arrays in inside.items() if carriers[sequence] == "statistics")
+    assert first["cells_by_type"] == "int64 3"
+    with pytest.raises(SwarmError, match="is not site-b's ledger"):
+        contents(swarm / "swarm.toml", book, "site-b")
+
+
+def test_the_command_shows_what_stood_sealed(swarm):
+    given = ["swarm", "show", str(swarm / "swarm.toml"), "--mine", "--contents"]
+    given += ["--ledger", str(swarm / "runs" / "site-a" / "ledger.sqlite")]
+    told = CliRunner().invoke(app, [*given, "--identity", "site-a"], env={"COLUMNS": "160"})
+    assert told.exit_code == 0, told.output
+    assert "cells_by_type" in told.output
+    assert isinstance(CliRunner().invoke(app, given).exception, UsageError)

@@ -108,11 +108,14 @@ async def _watch(onlooker: "Onlooker") -> None:
 
 
 @app.command("show")
-def show(
+def show(  # noqa: PLR0917 (options are arguments)
     swarm: SwarmFile = Path("swarm.toml"),
     ledger: Ledger = None,
     mine: Annotated[
         bool, typer.Option("--mine", help="List every entry that this site ever signed (--ledger).")
+    ] = False,
+    contents: Annotated[
+        bool, typer.Option("--contents", help="With --mine: also open what was sealed for the members (--identity).")
     ] = False,
     site: SiteFile = None,
     identity: Who = None,
@@ -122,7 +125,8 @@ def show(
 ) -> None:
     """Show the swarm's blocks: what was merged, what was left out and why, and the digest of each state.
 
-    With --mine: what this site ever published, from its own ledger, and what of it the engine can read.
+    With --mine: what this site ever published, from its own ledger, and what of it the engine can read; with
+    --contents also the arrays that the members can read, by name and shape.
 
     Example: `swarmcell swarm show swarm.toml --ledger runs/site-a/ledger.sqlite`
     """
@@ -132,7 +136,7 @@ def show(
     from swarmcell.workflows.swarm.view import blocks_json, open_onlooker, view_ledger
 
     if mine:
-        _show_mine(swarm, ledger, as_json=json)
+        _show_mine(swarm, ledger, identity if contents else None, opened=contents, as_json=json)
         return
     if ledger is not None:
         seen = view_ledger(swarm, ledger)
@@ -144,15 +148,24 @@ def show(
     next_command("swarmcell swarm verify", swarm)
 
 
-def _show_mine(swarm: Path, ledger: Path | None, *, as_json: bool) -> None:
+def _show_mine(swarm: Path, ledger: Path | None, identity: str | None, *, opened: bool, as_json: bool) -> None:
+    from dataclasses import replace
+
     from swarmcell.errors import UsageError
     from swarmcell.report import swarm_tables
+    from swarmcell.workflows.swarm import published_contents
     from swarmcell.workflows.swarm.published import published, published_json
 
     if ledger is None:
         msg = "--mine lists what one peer signed. Name its ledger: --ledger runs/NAME/ledger.sqlite."
         raise UsageError(msg)
+    if opened and identity is None:
+        msg = "--contents opens what was sealed. Name the identity that this ledger belongs to: --identity NAME."
+        raise UsageError(msg)
     found = published(swarm, ledger)
+    if identity is not None:
+        inside = published_contents.contents(swarm, ledger, identity)
+        found = tuple(replace(one, contents=inside.get(one.sequence, {})) for one in found)
     if as_json:
         print_json(published_json(found))
     console().print(swarm_tables.mine(found))

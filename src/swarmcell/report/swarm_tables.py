@@ -89,17 +89,37 @@ def mine(found: Sequence[Published]) -> RenderableType:
     table = Table("kind", "entries", "bytes", "in clear, for whoever runs the engine", "sealed for members")
     for kind in sorted({one.kind for one in found}):
         some = [one for one in found if one.kind == kind]
-        clear = [f"{name} {_range([one.clear[name] for one in some])}" for name in some[0].clear]
-        sealed = "yes" if some[0].sealed else ""
+        names = dict.fromkeys(name for one in some for name in one.clear)
+        clear = [f"{name} {_range([one.clear[name] for one in some if name in one.clear])}" for name in names]
+        sealed = "yes" if any(one.sealed for one in some) else ""
         table.add_row(kind, f"{len(some):,}", f"{sum(o.size_bytes for o in some):,}", ", ".join(clear), sealed)
     total = Text(f"{len(found):,} entries, {sum(one.size_bytes for one in found):,} bytes. --json lists each one.")
-    return Group(table, total)
+    inside = _opened(found)
+    return Group(table, total) if inside is None else Group(table, inside, total)
+
+
+def _opened(found: Sequence[Published]) -> Table | None:
+    """Return what stood sealed: each array's name, and its kinds and shapes over all entries."""
+    shapes: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        for name, shape in one.contents.items():
+            shapes.setdefault((one.kind, name), []).append(shape)
+    if not shapes:
+        return None
+    table = Table("sealed in", "array", "entries", "kind and shape")
+    for (kind, name), several in shapes.items():
+        table.add_row(kind, name, f"{len(several):,}", _range(several))
+    return table
+
+
+_TEXTS_SHOWN = 3
 
 
 def _range(values: Sequence[int | str]) -> str:
     numbers = [value for value in values if isinstance(value, int)]
     if len(numbers) < len(values):
-        return "/".join(sorted(set(map(str, values))))
+        different = sorted(set(map(str, values)))
+        return "; ".join(different) if len(different) <= _TEXTS_SHOWN else f"({len(different)} different texts)"
     low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 

@@ -3,7 +3,8 @@
 Rules: the ledger holds what is signed before any engine sees it, so nothing was published that is not listed here.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from swarmcell.config import swarm_file as swarm_files
 from swarmcell.errors import TamperedError
 from swarmcell.node import ledger as ledgers
 from swarmcell.node.identity import verify
+from swarmcell.swarm.body import Body, decode_body
 from swarmcell.swarm.entries import Entry, decode_entry
-from swarmcell.swarm.payloads import Blob, Statistics, TrainedOn, Update
+from swarmcell.swarm.payloads import Blob, Evaluation, Propose, Statistics, TrainedOn, Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Published:
         What stands in it readable by whoever runs the engine, apart from digests, keys and signatures.
     sealed
         Whether it holds bytes that members only can open.
+    contents
+        What stood sealed in what the entry names (`published_contents`); empty where it was not opened.
     """
 
     sequence: int
@@ -37,6 +41,7 @@ class Published:
     size_bytes: int
     clear: dict[str, int | str]
     sealed: bool
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 def published(swarm_file: Path, ledger: Path) -> tuple[Published, ...]:
@@ -76,7 +81,20 @@ def _clear(entry: Entry) -> dict[str, int | str]:
     found = {name: getattr(payload, name) for name in ("round", "height", "view", "change") if hasattr(payload, name)}
     if isinstance(payload, Statistics | Update):
         found |= {"n_cells": payload.n_cells, "n_donors": payload.n_donors, **payload.figures}
+    if isinstance(payload, Evaluation):
+        found |= {key: f"{len(values)} count(s), {sum(values)} in all" for key, values in payload.counts.items()}
+    if isinstance(payload, Propose):
+        found["member"] = payload.member.name
+    if body := _body(entry):
+        roster = ", ".join(standing.member.name for standing in body.roster)
+        found |= {"about": ", ".join(f"{key} {value}" for key, value in body.about.items()), "roster": roster}
     return found
+
+
+def _body(entry: Entry) -> Body | None:
+    """Return the block's body that an entry shows, if it shows one."""
+    content = b"" if isinstance(entry.payload, Blob | TrainedOn) else getattr(entry.payload, "content", b"")
+    return decode_body(content) if content else None
 
 
 def published_json(found: tuple[Published, ...]) -> list[dict[str, Any]]:
