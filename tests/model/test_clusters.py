@@ -3,7 +3,9 @@
 import threading
 from dataclasses import replace
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.cluster import KMeans
@@ -153,6 +155,10 @@ def test_a_model_counts_its_clusters_in_samples_after_a_journey_through_a_file(w
     codes = counted_codes(again.state, X)
     assert codes.tolist() == Clusters.of(whole.arrays).codes(X).tolist()
     assert not again.has_cell_task
+    obs = pd.DataFrame({"sample": SAMPLE.astype(str)}, index=[f"c{i}" for i in range(N_CELLS)])
+    cells = ad.AnnData(X, obs, pd.DataFrame(index=list(again.panel_ids)))
+    names, probabilities = again.predict_samples(cells)
+    assert (len(names), probabilities.shape) == (N_SAMPLES, (N_SAMPLES, 2))
 
 
 def test_each_sample_gives_at_most_so_many_cells_and_a_small_one_all() -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 CHROMIUM = next(
@@ -52,6 +53,25 @@ def page(study_files, tmp_path_factory):
     return folder.write(evaluate(study_files.merged, study_files.files, n_bootstrap=50), target)
 
 
+@pytest.fixture(scope="module")
+def strata(make_cells, tmp_path_factory):
+    from swarmcell.cells import schema
+    from swarmcell.model.study import StrataRule
+    from swarmcell.report import strata_page
+    from swarmcell.workflows.stratify import Options, stratify_alone
+
+    folder = tmp_path_factory.mktemp("strata")
+    for site in ("site-a", "site-b"):
+        adata = make_cells(site, effect=4.0)
+        few = (adata.obs["condition"] == "ill") & (adata.obs["cell_type"] == "NK") & (np.arange(adata.n_obs) % 5 > 0)
+        schema.write_prepared(adata[~few.to_numpy()].copy(), folder / f"{site}.h5ad")
+    rule = StrataRule(k_max=3, starts=8, resamples=5, nulls=39, permutations=99)
+    options = Options(rule=rule, annotate=False)
+    made = stratify_alone(sorted(folder.glob("*.h5ad")), folder / "out", options, observer=lambda _event, _facts: None)
+    assert made.result["k"] == 2
+    return strata_page.write(made.result, folder / "out")
+
+
 def opened(page, tmp_path, *, width, dark=False):
     """Open a copy that measures itself; return what it found, and what the browser logged."""
     (tmp_path / "report.html").write_text(page.read_text().replace("</head>", PROBE + "</head>"))
@@ -82,6 +102,15 @@ def test_the_report_follows_a_dark_desktop(page, tmp_path):
     dark, console = opened(page, tmp_path, width=1280, dark=True)
     assert console == []
     assert light["background"] != dark["background"]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_report_of_strata_fits_too(strata, tmp_path, width, dark):
+    found, console = opened(strata, tmp_path, width=width, dark=dark)
+    assert console == found["requests"] == []
+    assert found["figures"] >= 4
+    assert found["empty"] == found["unnamed"] == 0
+    assert found["overflow"] <= 0, f"the page is {found['overflow']} pixels wider than the window"
 
 
 def test_the_probe_sees_requests_complaints_and_what_is_too_wide(page, tmp_path):

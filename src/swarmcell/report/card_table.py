@@ -8,7 +8,7 @@ from rich.table import Table
 from swarmcell.model.study import Floors
 from swarmcell.workflows.floor_words import are_lower
 
-STAGES = ("features", "cell", "patient")
+STAGES = ("features", "cell", "clusters", "patient")
 
 
 def card_table(model: str, card: Mapping[str, Any]) -> Table:

@@ -12,6 +12,8 @@ _STABLE = 0.75
 def draw(found: dict[str, Any]) -> list[Picture]:
     """Draw a result of `workflows.stratify`; call it within `style.theme()`."""
     pictures = [_tried(found)]
+    if found["n_sites"] > 1:
+        pictures.append(_sites(found))
     if found["samples"] and found["components"] > 1:
         pictures.insert(0, _map(found))
     if found["k"] and any(one["composition"] for one in found["strata"]):
@@ -23,17 +25,20 @@ def draw(found: dict[str, Any]) -> list[Picture]:
 
 def _map(found: dict[str, Any]) -> Picture:
     figure, (axes,) = style.blank(6.4, 4.4)
+    sites = sorted({row["site"] for row in found["samples"]})
     for i in range(max(found["k"], 1)):
-        mine = [row for row in found["samples"] if not found["k"] or row["stratum"] == i + 1]
-        axes.scatter(
-            [row["component_1"] for row in mine],
-            [row["component_2"] for row in mine],
-            s=26,
-            color=style.model_colour(i),
-            marker=style.model_marker(i),
-            label=f"stratum {i + 1}" if found["k"] else "no strata",
-            alpha=0.85,
-        )
+        for place, site in enumerate(sites):
+            mine = [r for r in found["samples"] if r["site"] == site and (not found["k"] or r["stratum"] == i + 1)]
+            label = f"stratum {i + 1}" if found["k"] else "no strata"
+            axes.scatter(
+                [row["component_1"] for row in mine],
+                [row["component_2"] for row in mine],
+                s=26,
+                color=style.model_colour(i),
+                marker=style.model_marker(place if len(sites) > 1 else i),
+                label=f"{label}, {site}" if len(sites) > 1 else label,
+                alpha=0.85,
+            )
     axes.set(xlabel="component 1", ylabel="component 2")
     style.gridlines(axes)
     style.legend(axes, outside=True)
@@ -41,7 +46,8 @@ def _map(found: dict[str, Any]) -> Picture:
         name="map",
         title="The samples of these files",
         caption=f"{len(found['samples'])} samples along the two components that hold most of the variance; "
-        f"{found['components']} components ({found['components_share']:.0%} of the variance) were used.",
+        f"{found['components']} components ({found['components_share']:.0%} of the variance) were used."
+        + (" Colours are strata, shapes are sites." if len(sites) > 1 else ""),
         alt=f"Scatter of {len(found['samples'])} samples, coloured by stratum.",
         figure=figure,
     )
@@ -64,7 +70,7 @@ def _tried(found: dict[str, Any]) -> Picture:
         if found["k"]:
             axes.axvline(found["k"], color=style.GRID, linewidth=6, zorder=0)
     style.legend(right)
-    chosen = f"{found['k']} strata were taken" if found["k"] else "no number of strata passed both tests"
+    chosen = f"{found['k']} strata were taken" if found["k"] else "no number of strata passed all tests"
     return Picture(
         name="stability",
         title="How many strata",
@@ -72,6 +78,23 @@ def _tried(found: dict[str, Any]) -> Picture:
         "called stable. Right: the share of squares within strata, and that of normal samples of the same variances; "
         f"{chosen}.",
         alt=f"Stability and tightness for {ks[0]} to {ks[-1]} strata; {chosen}.",
+        figure=figure,
+    )
+
+
+def _sites(found: dict[str, Any]) -> Picture:
+    figure, (axes,) = style.blank(6.4, 1.5)
+    shares = [found["site_share"], found["site_share_by_chance"]]
+    axes.barh(["found", "by chance"], shares, color=[style.ACCENT, style.MUTED], height=0.6)
+    axes.set(xlim=(0, 1), xlabel="share of the samples' variance that lies between sites")
+    axes.invert_yaxis()
+    style.gridlines(axes, axis="x")
+    return Picture(
+        name="sites",
+        title="How much is site",
+        caption="What hospitals differ in: their patients, their laboratories, or both. Far beyond chance, read strata "
+        "with care; --centre-sites takes it away.",
+        alt=f"Between sites: {shares[0]:.0%} of the variance; by chance {shares[1]:.0%}.",
         figure=figure,
     )
 

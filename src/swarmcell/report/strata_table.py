@@ -36,10 +36,11 @@ def _strata(found: dict[str, Any]) -> Table:
 
 def _tried(found: dict[str, Any]) -> Table:
     table = Table(title="Numbers of strata that were tried", title_justify="left")
-    for name in ("strata", "stability", "within", "within, by chance", "p"):
+    for name in ("strata", "stability", "within", "within, by chance", "p", "p of a split"):
         table.add_column(name, justify="right")
     for one in found["tried"]:
         mark = " *" if one["k"] == found["k"] else ""
         figures = (one["stability"], one["within"], one["within_null"], one["p_value"])
-        table.add_row(f"{one['k']}{mark}", *(f"{value:.2f}" for value in figures[:3]), f"{figures[3]:.3f}")
+        split = "" if one["split_p"] is None else f"{one['split_p']:.3f}"
+        table.add_row(f"{one['k']}{mark}", *(f"{value:.2f}" for value in figures[:3]), f"{figures[3]:.3f}", split)
     return table

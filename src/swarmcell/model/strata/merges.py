@@ -322,7 +322,11 @@ def _chosen(state: StrataState, study: Study, rule: StrataRule, splits: Mapping[
     """Take a number of strata, if one passes, and open the last round."""
     arrays, verdicts, n = state.arrays, _verdicts(state, rule), rule.resamples
     k = judge.choose(verdicts, splits, donors_min=donors_min(study))
-    judged = [(v.least_stable, v.agreement, v.within, v.p_value, splits.get(v.k, -1.0)) for v in verdicts.values()]
+    tightest = [int(share) / _ONE for share in arrays["within"]]
+    judged = [
+        (v.least_stable, v.agreement, within, v.p_value, splits.get(v.k, -1.0))
+        for v, within in zip(verdicts.values(), tightest, strict=True)
+    ]
     kept = {name: arrays[name] for name in (*_SPACE, "within_null")}
     kept |= {"tried": np.array(list(verdicts), np.int64), "judged": np.rint(np.array(judged) * _ONE).astype(np.int64)}
     kept["overall_p"] = np.array([round(judge.overall_p(verdicts) * _ONE)], np.int64)
