@@ -19,6 +19,13 @@ HEAD = ("set and task", "held out", "figure", "swarm", "each site alone", "poole
 FOLDS_HEAD = ("set", "held out", "figure", "swarm", "each site alone", "pooled", "guessing")
 NO_SWARM = "-"
 MAPPED = 1500  # cells of a report's map; chosen
+SHOWN = {  # the figure of each report that docs/reports.md shows
+    "kang3": "map",
+    "wnv12": "sample_probabilities",
+    "aml": "sample_probabilities",
+    "pbmc": "f1_by_class",
+}
+PICTURE_WIDTH, COLOURS = 900, 64  # of a picture in the manual: tens of kilobytes
 
 
 def figure(outcome: Outcome, task: str, model: str, name: str) -> dict[str, Any]:
@@ -120,11 +127,23 @@ def _note(case: Case, outcomes: Sequence[Outcome]) -> str:
     )
 
 
+def shown(report: Path, name: str, folder: Path) -> None:
+    """Keep the figure of a case's report that the manual shows, small, as `folder/CASE.png`."""
+    from PIL import Image  # noqa: PLC0415 (matplotlib brings it)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with Image.open(report / "figures" / f"{SHOWN[name]}.png") as drawn:
+        size = (PICTURE_WIDTH, round(drawn.height * PICTURE_WIDTH / drawn.width))
+        small = drawn.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    small.quantize(COLOURS).save(folder / f"{name}.png", optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of real data")
     parser.add_argument("--reports", type=Path, help="folder to keep each case's first report in, as CASE/report.html")
+    parser.add_argument("--pictures", type=Path, help="with --reports: folder for the pictures of docs/reports.md")
     options = parser.parse_args()
     found, folds, notes = [], [], []
     for name in options.cases or CASES:
@@ -135,6 +154,8 @@ def main() -> None:
                 again = (*outcomes[0].evaluated_by, "--umap", str(MAPPED), "--force")
                 swarmcell(outcomes[0].folder, again)  # a map of cells takes ten seconds, which the tests save
                 shutil.copytree(outcomes[0].folder / "evaluation", options.reports / name, dirs_exist_ok=True)
+                if options.pictures is not None and name in SHOWN:
+                    shown(options.reports / name, name, options.pictures)
         found += rows(case, outcomes)
         folds += fold_rows(name, case, outcomes)
         notes.append(_note(case, outcomes))

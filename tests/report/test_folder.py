@@ -202,7 +202,10 @@ def test_few_donors_still_make_a_report(study_files, make_cells, tmp_path, held_
 
     schema.write_prepared(make_cells("site-a", held_out=held_out), tmp_path / "few.h5ad")
     result = evaluate(study_files.merged, [tmp_path / "few.h5ad"], n_bootstrap=100)
-    assert folder.write(result, tmp_path / "e").is_file()
+    text = folder.write(result, tmp_path / "e").read_text()
+    once = text.count("No interval: one donor, whose cells are not independent.")
+    assert once == (2 if held_out == 1 else 0), "the reason stands once below each table, not in every cell of it"
+    assert len(result.caveats) == len(set(result.caveats))
 
 
 def test_light_and_dark_text_has_contrast():

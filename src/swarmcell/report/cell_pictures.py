@@ -43,7 +43,7 @@ def confusion(task: CellTask, found: CellFigures) -> Picture:
     figure, (axes,) = style.blank(side + 0.6, side)
     for row, column in np.ndindex(n, n):
         _square(axes, row, column, float(shares[row, column]), label_it=n <= LABELLED_CLASSES_MAX)
-    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="predicted", ylabel="true (its cells)", aspect="equal")
+    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xlabel="predicted", aspect="equal")
     axes.set_xticks(range(n), task.classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), [f"{name} ({int(t):,})" for name, t in zip(task.classes, total[:, 0], strict=True)])
     axes.tick_params(length=0)
@@ -54,7 +54,8 @@ def confusion(task: CellTask, found: CellFigures) -> Picture:
     return Picture(
         name="confusion_matrix",
         title=f"Confusion matrix, {found.model} model",
-        caption=f"Per cent of each true type's cells, by predicted type; each row adds up to 100. {counts(task)}.",
+        caption="Rows: true type, with the number of its cells; columns: predicted type. Per cent of the row, adding "
+        f"up to 100. {counts(task)}.",
         alt=f"Confusion matrix of {n} cell types. {worst if wrong[at] > 0 else 'No cell was given a wrong type.'}",
         figure=figure,
     )

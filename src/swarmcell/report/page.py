@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import names, style
 from swarmcell.report.methods import REFERENCES, methods
 from swarmcell.report.pictures import Pictures
@@ -58,7 +59,10 @@ def render(evaluation: Evaluation, pictures: Pictures) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        brief=_brief,
         in_short=_in_short,
+        reasons=_reasons,
+        values_of=lambda figures: list(figures.values()),
         label=names.label,
         value=names.value,
         interval=names.interval,
@@ -130,8 +134,21 @@ def _between(task: CellTask | PatientTask, first: str, second: str, figure: str)
     return next(found, None)
 
 
+def _brief(note: str) -> str:
+    """Return a note as a table has room for it: `no interval`; its reason stands below the table."""
+    return "no interval" if note.startswith("no interval") else note
+
+
+def _reasons(estimates: Sequence[Estimate]) -> list[str]:
+    """Return why some of these have no interval, each reason once."""
+    without = (found.note for found in estimates if found.value is not None and not found.has_interval)
+    return list(dict.fromkeys(note for note in without if note.startswith("no interval")))
+
+
 def _in_short(difference: Difference) -> str:
     """Return what a difference says of the first model: `better`, `worse`, `no difference shown`, `equal`."""
+    if difference.estimate.value is not None and not difference.estimate.has_interval:
+        return "no interval"
     for said, short in (
         ("is better", "better"),
         ("is worse", "worse"),

@@ -17,6 +17,7 @@ TYPES_MAX = 30  # rows of a figure; chosen, the tables hold all
 CLASSES_DRAWN = 12  # panels of drivers; chosen
 DRIVERS_DRAWN = 6
 N_COLUMNS = 3
+NAME_MAX = 14  # characters of a feature's name below a dot plot; chosen, evaluation.json has it whole
 
 
 def counts(evaluation: Evaluation) -> str:
@@ -98,7 +99,8 @@ def markers(found: Markers, basis: str) -> Picture:
     axes.scatter(columns.ravel(), rows.ravel(), color=style.GRID, **look)
     axes.scatter(columns.ravel(), rows.ravel(), color=style.ACCENT, alpha=0.1 + 0.9 * shade.ravel(), **look)
     axes.set(xlim=(-0.6, n_features - 0.4), ylim=(len(called) - 0.4, -0.6), ylabel="predicted type (cells)")
-    axes.set_xticks(range(n_features), found.features, rotation=90)
+    shown = [name if len(name) <= NAME_MAX else name[: NAME_MAX - 1] + "…" for name in found.features]
+    axes.set_xticks(range(n_features), shown, rotation=90)
     axes.set_yticks(range(len(called)), [f"{found.types[k]} ({found.n_cells[k]:,})" for k in called])
     axes.tick_params(length=0)
     return Picture(

@@ -71,7 +71,7 @@ _SETTINGS: Any = {  # matplotlib types each key by name
 
 
 _METADATA: Mapping[str, Any] = {"Date": None, "Creator": "swarmcell"}
-TITLE_PER_INCH, CAPTION_PER_INCH = 9.0, 18.0  # characters, at 12 and at 8 points
+TITLE_PER_INCH, CAPTION_PER_INCH = 9.0, 16.0  # characters, at 12 and at 8 points
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,12 @@ def evaluate(
         )
         ledger = ledger_facts.beside(model, models[0].model.digest)
         return replace(
-            found, portrait=portrait, covariates=beside, history=history(model), ledger=ledger, caveats=caveats
+            found,
+            portrait=portrait,
+            covariates=beside,
+            history=history(model),
+            ledger=ledger,
+            caveats=tuple(dict.fromkeys(caveats)),
         )
 
 
