@@ -69,8 +69,8 @@ def test_the_sums_of_sites_give_the_association_of_their_table(table, cut):
 def test_a_pooled_run_and_a_secret_sum_raise_the_alarm_of_the_swarm(lab, make):
     sites = [make("site-a", conditions=("control",), n_donors=7), make("site-b", conditions=("disease",), n_donors=7)]
     study = lab.study(stages=("features", "patient"))
-    swarm = summary(lab.learnt(lab.learners(*sites, study=study)))["site_only"]
-    pooled = summary(lab.learnt([Learner(study, lab.cells(*sites, study=study))]))["site_only"]
+    swarm = summary(lab.learnt(lab.learners(*sites, study=study)), study)["site_only"]
+    pooled = summary(lab.learnt([Learner(study, lab.cells(*sites, study=study))]), study)["site_only"]
     for found in (swarm, pooled):
         assert found["sentence"].startswith("ALARM")
         assert found["n_sites"] == 2
