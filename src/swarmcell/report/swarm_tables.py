@@ -127,7 +127,8 @@ def _range(values: Sequence[int | str]) -> str:
 def _after(about: Mapping[str, str | int]) -> str:
     """Say where the study stands after a block: `cell 3` is the stage and its rounds so far."""
     stage, rounds = about.get("stage", ""), about.get("stage_round", 0)
-    return f"{stage} {rounds}" if rounds else str(stage)
+    spent = f" ({about['noised_sums']} noised sums)" if "noised_sums" in about else ""  # under differential privacy
+    return (f"{stage} {rounds}" if rounds else str(stage)) + spent
 
 
 def _validation(about: Mapping[str, str | int]) -> str:

@@ -77,7 +77,10 @@ def _spent_privacy(models: Mapping[str, TrainedModel]) -> Iterator[str]:
     """Say what models under differential privacy cost, and of what unit."""
     for name, model in models.items():
         if private := model.card.get("differential_privacy"):
-            yield f"The {name} model was made under {private['sentence']}"
+            yield (
+                f"The {name} model was made under {private['sentence']} Its numbers of training cells and donors by "
+                "site are the study's floors, and those by type or condition are noised."
+            )
 
 
 def _labels(model: TrainedModel) -> frozenset[str]:
