@@ -134,6 +134,7 @@ def test_a_protected_identity_opens_by_its_passphrase_only_and_shows_no_secret(p
 
 def test_protecting_keeps_the_keys_and_the_mode(phrase):
     made = identity.create("site-a")
+    assert stat.S_IMODE(identity.identity_folder().stat().st_mode) == 0o700
     path = identity.protect("site-a")
     assert identity.is_protected("site-a")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -33,6 +33,7 @@ def test_cells_on_disk_teach_what_they_teach_in_memory(prepared_file, tmp_path):
         )
         models[name] = released.load(made.models["local"])
         assert json.loads((made.run / "run.json").read_text())["out_of_core"] is out_of_core
+        assert (made.run / "run.json").stat().st_mode & 0o077 == 0, "it names donors"
     memory, disk = models["memory"].state, models["disk"].state
     np.testing.assert_array_equal(memory.arrays["mean"], disk.arrays["mean"])
     assert abs(memory.results["cell"].score.loss - disk.results["cell"].score.loss) < 0.05

@@ -138,6 +138,7 @@ def create(name: str, *, force: bool = False, protect: bool = False, keyring: bo
     """
     check_name(name)
     path = secret_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     refuse_existing(path, force=force)
     entry, phrase = os_keyring.keep(name) if keyring else ("", passphrase.chosen(path) if protect else "")
     made = Identity(name, *(nacl.utils.random(KEY_BYTES) for _ in _SECRET_KEYS))

@@ -83,8 +83,8 @@ class RunFolder:
         return dict(content)
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Write `run.json`."""
-        self._write(RUN_FILE, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+        """Write `run.json`, for this user only: it names donors."""
+        self._write(RUN_FILE, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode(), mode=0o600)
 
     def log(self, text: str) -> None:
         """Add a line to `log.txt`; never a donor's name."""
@@ -129,8 +129,8 @@ class RunFolder:
         """Remove the checkpoint: the run has ended."""
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
-    def _write(self, name: str, content: bytes) -> None:
-        write_whole(self.path / name, content, force=True)
+    def _write(self, name: str, content: bytes, *, mode: int = 0o644) -> None:
+        write_whole(self.path / name, content, force=True, mode=mode)
 
     def _append(self, name: str, text: str) -> None:
         try:
