@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.figures import Figure
+from benchmarks.peak import peak_mb
 
 REPEATS = 5
 ROOT = Path(__file__).parents[1]
@@ -135,9 +136,7 @@ def run_job(job: str, path: str) -> None:
     began = time.perf_counter()
     JOBS[job](path)
     seconds = time.perf_counter() - began
-    status = Path("/proc/self/status").read_text()  # not getrusage: it remembers the parent's memory across exec
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak / 1e6}))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
 
 
 Runs = dict[str, list[dict[str, float]]]

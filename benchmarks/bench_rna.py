@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import rna_counts
 from benchmarks.figures import Figure
+from benchmarks.peak import peak_mb
 
 REPEATS = 3
 ROOT = Path(__file__).parents[1]
@@ -81,9 +82,7 @@ def measured(job: str, source: Path, folder: Path) -> Run:
 
 def run_job(job: str, source: str, out: str) -> None:
     JOBS[job](source, out)
-    status = Path("/proc/self/status").read_text()  # not getrusage: it remembers the parent's memory across exec
-    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    print(json.dumps({"cpu_s": sum(os.times()[:4]), "peak_mb": peak / 1e6}))
+    print(json.dumps({"cpu_s": sum(os.times()[:4]), "peak_mb": peak_mb()}))
 
 
 def compared(n_cells: int, repeats: int, jobs: Sequence[str]) -> dict[str, list[Run]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks import log_servers
 from benchmarks.figures import Figure
+from benchmarks.peak import peak_mb
 
 REPEATS = 3
 ROOT = Path(__file__).parents[1]
@@ -68,8 +69,6 @@ class Sums:
 
 def peer(swarm_file: Path, name: str, rounds: int, size: int, sleep_s: float) -> None:
     """Take part, and write when each thing happened (monotonic seconds, the same clock for all processes)."""
-    import resource
-
     from swarmcell.workflows.join import take_part, take_seat
 
     home = swarm_file.parent / name
@@ -85,8 +84,7 @@ def peer(swarm_file: Path, name: str, rounds: int, size: int, sleep_s: float) ->
         seat = take_seat(swarm_file, identity=name, site_file=swarm_file.with_name(f"{name}.site.toml"))
         task = Sums(name, rounds, size, sleep_s)
         ended = take_part(seat, task, run=home, observer=tell)
-        rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        book.write(json.dumps({"event": "ended", "digest": ended.digest.hex(), "rss_mb": rss_mb}) + "\n")
+        book.write(json.dumps({"event": "ended", "digest": ended.digest.hex(), "rss_mb": peak_mb()}) + "\n")
 
 
 class Swarm:

@@ -6,7 +6,6 @@ peak memory beyond the loaded cells.
 """
 
 import json
-import resource
 import sys
 import threading
 import time
@@ -17,16 +16,12 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.merge_cases import one_site
+from benchmarks.peak import peak_mb
 from swarmcell.model.learning import Learner
 from swarmcell.model.state import from_bytes
 from swarmcell.model.study import FitRule, Study
 
 L2 = 1e-3
-
-
-def peak_mb() -> float:
-    """Return this process's largest resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def load(folder: Path) -> tuple[sparse.csr_matrix, np.ndarray]:

@@ -25,7 +25,7 @@ from swarmcell.cli import (
     swarm_simulate,
     train,
 )
-from swarmcell.cli.common import EXIT_INTERRUPTED, fail
+from swarmcell.cli.common import EXIT_INTERRUPTED, fail, say
 from swarmcell.errors import SwarmcellError
 
 app = typer.Typer(
@@ -81,4 +81,5 @@ def main() -> None:
     except SwarmcellError as error:
         fail(error)
     except KeyboardInterrupt:
+        say("interrupted; what was asked for has not been done, and nothing half-written is left.")
         sys.exit(EXIT_INTERRUPTED)

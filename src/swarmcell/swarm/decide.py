@@ -72,7 +72,14 @@ def _outside(state: State, me: Me, now_ms: int) -> list[Action]:
     since = me.since.get(("height", state.height, 0), now_ms)
     if me.sequence and not state.finished:  # who signed was a member once
         return [Stop(_REVOKED)]
-    return [*_end(state, me), Wait("this site is not a member of the swarm, or not yet", (me.key,), since)]
+    return [
+        *_end(state, me),
+        Wait(
+            "this site is not a member of the swarm, or not yet: a member invites it",
+            (me.key,),
+            since,
+        ),
+    ]
 
 
 def _wait(state: State, me: Me, now_ms: int) -> list[Action]:
