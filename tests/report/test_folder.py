@@ -160,7 +160,10 @@ def test_figures_as_files_carry_their_title_and_what_they_rest_on(made, evaluati
 def test_the_page_compares_the_model_with_each_other_one_in_words(made):
     text = (made / "report.html").read_text()
     row = re.search(r'<th scope="row">local</th>(.*?)</tr>', text).group(1)
-    assert re.findall(r'<span class="(?:good|wrong|even)">([a-z ]+)</span>', row) == ["equal", "no difference shown"]
+    assert re.findall(r'<span class="said (?:good|wrong|even)">([a-z ]+)</span>', row) == [
+        "equal",
+        "no difference shown",
+    ]
     assert "better than chance" in text
 
 
@@ -212,7 +215,7 @@ def test_light_and_dark_text_has_contrast():
     css = (folder.Path(style.__file__).parent / "templates" / "report.css").read_text()
     blocks = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in css.split("@media")[:2]]
     for colours in blocks:
-        for role in ("ink", "muted", "accent"):
+        for role in ("ink", "muted", "accent", "good", "wrong"):
             for ground in ("paper", "page"):
                 assert contrast(colours[role], colours[ground]) >= 4.5
         for number in range(1, 7):

@@ -12,7 +12,7 @@ def overview(evaluation: Evaluation) -> Picture:
     """Draw the summary figures of all models with their intervals."""
     rows = [*_rows(evaluation.cell, "cells"), *_rows(evaluation.patient, "patients")]
     names = [facts.name for facts in evaluation.models]
-    figure, (axes,) = style.blank(6.2, 1.2 + len(rows) * (0.18 + 0.11 * len(names)))
+    figure, (axes,) = style.blank(5.8, 1.2 + len(rows) * (0.18 + 0.11 * len(names)))
     for y, (_, by_model) in enumerate(rows):
         for index, name in enumerate(names):
             offset = (index - (len(names) - 1) / 2) * 0.7 / max(len(names), 2)

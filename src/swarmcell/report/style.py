@@ -41,7 +41,7 @@ INK, MUTED, GRID, PAPER, ON_ACCENT, ACCENT = (
     ROLES[k] for k in ("ink", "muted", "grid", "paper", "on-accent", "accent")
 )
 DPI = 160
-SCALE, SCALE_MIN = 1.45, 0.88  # pixels per point in the page, and on a phone, where wider figures scroll; chosen
+SCALE, SCALE_MIN = 1.45, 0.82  # pixels per point in the page, and on a phone, where wider figures scroll; chosen
 _SETTINGS: Any = {  # matplotlib types each key by name
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
