@@ -103,7 +103,7 @@ def stratify(  # noqa: PLR0917 (options are arguments)
     strata_table.show(made.result, console())
     say(f"report: {report}")
     if made.strata.state.k:
-        next_command("swarmcell stratify NEW.h5ad --with", out / workflow.MODEL, "--out placed")
+        next_command("swarmcell stratify NEW.h5ad --with", with_ or out / workflow.MODEL, "--out placed")
     else:
         next_command("swarmcell train", *files)
 

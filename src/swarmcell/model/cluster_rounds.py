@@ -3,10 +3,10 @@
 Rules: sites publish sums of products (the space), then in each round sums of cells by nearest centre, and last sums of
 the panel by cluster. Several runs go side by side. A run begins with one centre, the mean, and grows: clusters are
 drawn by how much they spread and split along a draw of that spread, so that no cell is ever a start and no site shows
-one. `WARM_ROUNDS` after all runs are full, the tightest goes on alone until it stands still. A site's cells are those
-that `clusters.drawn` takes of its samples.
+one. `WARM_ROUNDS` after all runs are full, the tightest goes on alone until a round gains next to nothing. A site's
+cells are those that `clusters.drawn` takes of its samples.
 
-Arrays of the merged state: `clusters.chosen`, `clusters.vectors`; while it runs `now.centres`, `now.size`;
+Arrays of the merged state: `clusters.chosen`, `clusters.vectors`; while it runs `now.centres`, `now.size`, `now.left`;
 in the end `clusters.centres`, `clusters.count`, `clusters.means` (of the panel, 2**-24).
 
 References
@@ -36,6 +36,7 @@ from swarmcell.model.study import Study
 
 GROUP = "clusters"
 PRODUCT_BITS = 14  # of the rows whose products make the space: exact in float64 for a chunk of cells
+STANDS = 10_000  # a run has ended when a round tightens it by less than one in so many; chosen, as in scikit-learn
 WARM_ROUNDS = 5  # of Lloyd's with all runs; chosen
 _MOST = 1 << 62
 
@@ -130,7 +131,7 @@ def _space(state: MergedState, study: Study, updates: Sequence[Update]) -> Merge
     known = {"chosen": state.arrays["clusters.chosen"], "vectors": found.vectors}
     runs = study.clusters.starts
     centres = np.zeros((runs, study.clusters.n, found.vectors.shape[1]), np.int64)
-    fresh = {"centres": centres, "size": np.ones(runs, np.int64)}
+    fresh = {"centres": centres, "size": np.ones(runs, np.int64), "left": np.array([_MOST], np.int64)}
     return replace(state, phase="lloyd").with_group(GROUP, known).with_group("now", fresh)
 
 
@@ -147,13 +148,20 @@ def _step(state: MergedState, study: Study, updates: Sequence[Update]) -> Merged
         for run in range(len(size)):
             size[run] = _grown(centres[run], int(size[run]), spread[run], count[run], f"{study.seed}/{round_}/{run}")
     elif len(size) > 1 and round_ >= _full_at(study.clusters.n) + WARM_ROUNDS:
-        left = [sum(map(sum, run)) for run in spread]
-        best = left.index(min(left))
+        spreads = [sum(map(sum, run)) for run in spread]
+        best = spreads.index(min(spreads))
         centres, size = centres[best : best + 1], size[:1]
-    elif len(size) == 1 and (round_ >= study.clusters.rounds_max or np.array_equal(centres, before)):
+    elif len(size) == 1 and (round_ >= study.clusters.rounds_max or _stands(state, sum(map(sum, spread[0])))):
         found = {**state.group(GROUP), "centres": centres[0]}
         return replace(now, phase="means").with_group("now", {}).with_group(GROUP, found)
-    return now.with_group("now", {"centres": centres, "size": size})
+    left = [min(sum(map(sum, run)), _MOST) for run in spread] if len(size) == 1 else [_MOST]
+    return now.with_group("now", {"centres": centres, "size": size, "left": np.array(left[:1], np.int64)})
+
+
+def _stands(state: MergedState, left: int) -> bool:
+    """Whether the squares within clusters fell by less than `STANDS` of themselves in the last round."""
+    before = int(state.arrays["now.left"][0])
+    return (before - left) * STANDS <= before
 
 
 def _full_at(n: int) -> int:
