@@ -94,6 +94,9 @@ def test_without_inner_validation_nothing_is_calibrated_and_no_cell_is_unknown(l
     _, score = model.judge_cells(few[0])
     assert np.isnan(score).all()
     assert model.unknown_from(0.5) == np.inf
+    truth = few[0].obs["cell_type"].astype(str).to_numpy()
+    for told in (model.nearest_types(few[0]), model.ridge_types(few[0])):  # but its types are described
+        assert (np.array(model.cell_types)[told.argmax(axis=1)] == truth).mean() > 0.9
 
 
 def test_a_released_model_keeps_its_calibration(lab, sites, tmp_path):

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmcell.errors import ConfigError
-from swarmcell.model.stages import check_numbers, check_study, class_weights, end_stage, fail, n_inputs, open_stage
+from swarmcell.model.stages import (
+    check_numbers,
+    check_study,
+    class_weights,
+    end_stage,
+    fail,
+    n_inputs,
+    open_later,
+    open_stage,
+)
 from swarmcell.model.state import DONE, MergedState, StageResult
 from swarmcell.model.study import FeatureRule, FitRule, Floors, Study
 
@@ -99,9 +108,11 @@ def test_the_stages_follow_each_other_and_the_last_ends_the_study():
     cell = after_features()
     assert (cell.stage, cell.phase) == ("cell", "fit")
     assert cell.group("now")["weight"].shape == (3, 4)
-    patient = end_stage(cell, STUDY, RESULT, cell.group("now"))
+    closing = end_stage(cell, STUDY, RESULT, cell.group("now"))
+    assert (closing.stage, closing.phase) == ("cell", "sketch-1")
+    assert closing.group("now") == {}
+    patient = open_later(closing, STUDY)
     assert (patient.stage, patient.phase) == ("patient", "statistics")
-    assert patient.group("now") == {}
     assert sorted(patient.group("cell")) == ["bias", "weight"]
     assert n_inputs(patient, STUDY, "patient") == 3 + 4 + 3 * 4  # proportions, pseudobulk, pseudobulk by type
     done = end_stage(patient, STUDY, RESULT, {"bias": np.zeros(2, np.int32)})

@@ -3,8 +3,8 @@
 Rules: sites publish integer sums; those of cells are divided by the swarm's number of cells before they are rounded,
 so that they fit. Each round's sums come with their own number of cells, so a site that comes or goes between two
 rounds makes a round one of other cells, and no figure a mixture: sites need not be pinned. Training rows describe,
-inner-validation rows calibrate. Without any of the latter there are no such rounds, and the model says that it is not
-calibrated. Arrays of the result: `novelty.*`, `cell_calibration.*`, `patient_calibration.*`.
+inner-validation rows calibrate. Without any of the latter the cells are described and no more, and the model says that
+it is not calibrated. Arrays of the result: `novelty.*`, `cell_calibration.*`, `patient_calibration.*`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +29,7 @@ from swarmcell.model.stages import (
     SPREAD,
     THRESHOLD,
     counts,
+    is_judged,
     labels,
     open_later,
     parameters_of,
@@ -100,7 +101,9 @@ def _fitting(total: Array) -> Array:
 
 
 def _next(state: MergedState, study: Study) -> MergedState:
-    if state.phase in (CALIBRATION, THRESHOLD) or (state.phase == DENSITY and not state.arrays["novelty.count"].any()):
+    if state.phase in (CALIBRATION, THRESHOLD):
+        return open_later(state, study)
+    if state.phase == DENSITY and not (state.arrays["novelty.count"].any() and is_judged(state, CELL)):
         return open_later(state, study)
     return replace(state, phase=CLOSING[CLOSING.index(state.phase) + 1])
 
@@ -190,6 +193,12 @@ def _share(state: MergedState, over: str) -> float:
     """
     summed = state.arrays.get(f"novelty.{over}", state.arrays["novelty.count"])  # older models have one count for both
     return _n_total(state) / max(int(summed.sum()), 1)
+
+
+def density_of(state: MergedState) -> Density | None:
+    """Return where the cells of each type lie; `None` where the swarm has not described its cells."""
+    counted = state.arrays.get("novelty.count")
+    return _density(state) if counted is not None and counted.any() else None
 
 
 def novelty_of(state: MergedState) -> Novelty:

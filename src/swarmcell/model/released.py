@@ -143,10 +143,10 @@ class TrainedModel:
         return self._by_density(adata, Density.ridge)
 
     def _by_density(self, adata: "AnnData", tell: Callable[[Density, Matrix], Floats]) -> Floats:
-        if self.novelty is None:
-            msg = "this model's swarm had no inner-validation donors, so it has not described its cells."
+        if (density := self.density) is None:
+            msg = "this model's swarm has not described its cells, as under differential privacy."
             raise ModelError(msg)
-        present, density = self.state.arrays["novelty.count"] > 0, self.novelty.density
+        present = self.state.arrays["novelty.count"] > 0
         found = np.zeros((adata.n_obs, len(self.cell_types)))
         found[:, present] = np.concatenate([tell(density, X) for X in self._chunks(adata)])
         return found
@@ -154,6 +154,11 @@ class TrainedModel:
     def unknown_from(self, rate: float) -> float:
         """Return the novelty that at most `rate` of the swarm's inner-validation cells reach (infinite: unknown)."""
         return float("inf") if self.novelty is None else self.novelty.threshold(rate)
+
+    @cached_property
+    def density(self) -> Density | None:
+        """Where the cells of each type lie; `None` where the swarm has not described its cells."""
+        return calibration_rounds.density_of(self.state)
 
     @cached_property
     def novelty(self) -> Novelty | None:

@@ -272,7 +272,8 @@ def n_sample_features(state: MergedState, study: Study) -> int:
 def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Mapping[str, Array]) -> MergedState:
     """Keep a stage's `arrays` as its result, and open what is next: its closing rounds, a stage, or the end.
 
-    Closing rounds calibrate the stage's classifier; without inner-validation donors there are none.
+    Closing rounds describe the cells of each type, and calibrate the stage's classifier where there are
+    inner-validation donors. Sums with noise have none: each would have to be paid for.
     """
     ended = replace(state, results={**state.results, state.stage: result}, pinned=())
     for prefix in _RUNNING:
@@ -284,10 +285,17 @@ def end_stage(state: MergedState, study: Study, result: StageResult, arrays: Map
         }
     prefix = "" if state.stage == FEATURES else state.stage + "."
     ended = replace(ended, arrays={**ended.arrays, **{prefix + name: array for name, array in arrays.items()}})
-    if state.stage == FEATURES or result.score is None or not result.score.n:
-        return open_later(ended, study)
-    closing = CLOSING[0] if state.stage == CELL else CALIBRATION
-    return replace(ended, phase=closing, bad_rounds=0, best_round=0, best=None, last=None)
+    if state.stage == CELL and study.cell.merge != NOISED:
+        return replace(ended, phase=CLOSING[0], bad_rounds=0, best_round=0, best=None, last=None)
+    if state.stage == PATIENT and is_judged(ended, PATIENT):
+        return replace(ended, phase=CALIBRATION, bad_rounds=0, best_round=0, best=None, last=None)
+    return open_later(ended, study)
+
+
+def is_judged(state: MergedState, stage: str) -> bool:
+    """Say whether a finished stage's classifier was judged on inner-validation rows."""
+    score = state.results[stage].score
+    return score is not None and score.n > 0
 
 
 def open_later(state: MergedState, study: Study) -> MergedState:

@@ -55,7 +55,7 @@ def cell_baselines(model: TrainedModel, cohort: Cohort, settings: Settings, prog
     if counted is not None:
         commonest = np.eye(n_types)[baselines.majority(counted)]
         scores["majority"] = _scored(model, cohort, lambda adata: np.tile(commonest, (adata.n_obs, 1)), progress)
-    if model.novelty is not None:
+    if model.density is not None:
         scores["one-round LDA"] = _scored(model, cohort, model.nearest_types, progress)
         scores["one-round ridge"] = _scored(model, cohort, _calls(model.ridge_types), progress)
     return _named("cell", cell_task(cohort, scores, _quick(settings)), CELL_FIGURES) if scores else ()
