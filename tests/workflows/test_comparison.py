@@ -110,7 +110,7 @@ def test_calibration_before_temperature_and_unknown_are_those_of_the_model_by_do
     assert UNKNOWN_RATES[0] == 0
     for group in (*pooled.per_donor, *pooled.per_site):
         mine = (cells.obs["site"] == group.site).to_numpy()
-        mine = mine & (cells.obs["donor"] == group.donor).to_numpy() if group.donor else True
+        mine = mine & (cells.obs["donor"] == group.donor).to_numpy() if group.donor else mine
         assert group.figures["share_not_called_unknown"].value == pytest.approx(kept[mine].mean())
         assert group.figures["accuracy_of_those_not_called_unknown"].value == pytest.approx(hit[mine & kept].mean())
         assert group.figures["share_not_called_unknown"].has_interval == (not group.donor)
