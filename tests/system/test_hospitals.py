@@ -142,12 +142,20 @@ def hospitals(founded, tmp_path, processes):
 
 
 def scanpys_genes(sites):
-    """Return what scanpy chooses from the training cells of all sites in one place."""
-    whole = ad.concat([ad.read_h5ad(site.folder / site.file) for site in sites], index_unique="-")
-    counts = ad.AnnData(whole.layers["counts"][(whole.obs["split"] == "train").to_numpy()].astype(np.float64))
-    n_top = tomllib.loads((ROOT / "configs" / "swarm-rna.toml").read_text())["study"]["features"]["n_top"]
+    """Return what scanpy chooses from the training cells of all sites in one place, of types above the floors there."""
+    study = tomllib.loads((ROOT / "configs" / "swarm-rna.toml").read_text())["study"]
+    whole = ad.concat([_summed(ad.read_h5ad(site.folder / site.file), study["floors"]) for site in sites])
+    counts, n_top = ad.AnnData(whole.layers["counts"].astype(np.float64)), study["features"]["n_top"]
     frame = sc.pp.highly_variable_genes(counts, flavor="seurat_v3", n_top_genes=n_top, inplace=False)
     return tuple(whole.var_names[frame["highly_variable"].to_numpy()])
+
+
+def _summed(adata, floors):
+    """Return the training cells of which sums leave a site."""
+    train = adata[(adata.obs["split"] == "train").to_numpy()]
+    types = train.obs.groupby("cell_type", observed=True)["donor"].agg(["size", "nunique"])
+    enough = types[(types["size"] >= floors["cells"]) & (types["nunique"] >= (floors["donors"] + 1) // 2)]
+    return train[train.obs["cell_type"].isin(enough.index).to_numpy()].copy()
 
 
 def logs(site):
