@@ -95,6 +95,7 @@ def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(sw
     mine = json.loads((folder / "out-site-b" / "strata.json").read_text())
     assert {sample["site"] for sample in mine["samples"]} == {"site-b"}
     assert mine["sites"] == list(SITES)
+    assert any("lowered the floors" in caveat for caveat in mine["caveats"])
     pooled = stratify_alone(
         [Path(f"{site}.h5ad") for site in SITES],
         folder / "pooled",
