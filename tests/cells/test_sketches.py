@@ -83,6 +83,17 @@ def test_other_people_are_not_found_and_a_few_equal_cells_are_chance():
     assert not sketches.sketch(theirs[:0], 4).is_of(mine)
 
 
+def test_a_crowd_is_looked_up_as_its_donors_one_by_one():
+    rng = np.random.default_rng(1)
+    people = [rng.integers(0, 2**63, 400).astype(np.uint64) for _ in range(50)]
+    crowd = sketches.Crowd.of([sketches.sketch(one, 64) for one in people])
+    for n, mine in enumerate(people[:10]):
+        assert crowd.near(mine) == (crowd.sketches[n],)
+        assert crowd.near(mine)[0].is_of(mine)
+    assert crowd.near(rng.integers(0, 2**63, 400).astype(np.uint64)) == ()
+    assert sketches.Crowd.of([]).near(people[0]) == ()
+
+
 def test_the_size_of_what_a_site_shows_is_bounded():
     for n_donors in (1, 10, 128, 1_000, 30_000):
         assert n_donors * sketches.kept_per_donor(n_donors) <= sketches.KEPT_TOTAL_MAX

@@ -13,7 +13,7 @@ Broder 1997, doi 10.1109/SEQUEN.1997.666900 (a set is compared by its smallest d
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,27 @@ class Sketch:
         """Say whether the other donor is, for all that is known, the same person."""
         shared, n = self.shared_with(all_digests)
         return shared >= SHARED_MIN and shared > SHARE_MIN * n
+
+
+@dataclass(frozen=True, eq=False)
+class Crowd:
+    """The sketches of many donors, looked up together; `owner` says whose each of `digests` is."""
+
+    sketches: tuple[Sketch, ...]
+    digests: Digests
+    owner: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sketches: Sequence[Sketch]) -> "Crowd":
+        """Gather sketches."""
+        parts = [one.digests for one in sketches]
+        owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return cls(tuple(sketches), np.concatenate([np.zeros(0, np.uint64), *parts]), owner)
+
+    def near(self, all_digests: Digests) -> tuple[Sketch, ...]:
+        """Return the sketches that share enough cells with a donor to be looked at."""
+        n_shared = np.bincount(self.owner[np.isin(self.digests, all_digests)], minlength=len(self.sketches))
+        return tuple(self.sketches[i] for i in np.flatnonzero(n_shared >= SHARED_MIN))
 
 
 def kept_per_donor(n_donors: int) -> int:

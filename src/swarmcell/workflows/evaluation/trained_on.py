@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from swarmcell.cells import sketches
-from swarmcell.cells.sketches import Digests, Sketch
+from swarmcell.cells.sketches import Crowd, Digests, Sketch
 from swarmcell.cells.split import HELD_OUT, TRAIN
 from swarmcell.errors import ModelError, TamperedError
 from swarmcell.files import write_whole
@@ -51,7 +51,7 @@ class _Sides:
     """
 
     own: Mapping[str, Sketch]
-    others: Mapping[str, tuple[Sketch, ...]]
+    others: Mapping[str, Crowd]
     silent: tuple[str, ...]
     is_allowed: bool
     is_here: bool
@@ -172,11 +172,12 @@ def _proved(run: Path) -> tuple[dict[str, Any], _Sides] | None:
 
 
 def _refuse_own(path: Path, held: Mapping[str, Digests], own: Mapping[str, Sketch]) -> None:
+    crowd, name_of = Crowd.of(tuple(own.values())), {id(known): name for name, known in own.items()}
     found = []
     for donor, digests in held.items():
-        same = donor if donor in own else next((name for name, known in own.items() if known.is_of(digests)), "")
-        if same:
-            found.append(donor if same == donor else f"{donor} (trained on as {same})")
+        known = next((one for one in crowd.near(digests) if one.is_of(digests)), None)
+        if donor in own or known is not None:
+            found.append(donor if donor in own else f"{donor} (trained on as {name_of[id(known)]})")
     if found:
         msg = (
             f"{path}: by its ledger this site trained on {len(found)} of the donors that the file holds out "
@@ -186,13 +187,13 @@ def _refuse_own(path: Path, held: Mapping[str, Digests], own: Mapping[str, Sketc
         raise ModelError(msg)
 
 
-def _refuse_elsewhere(path: Path, held: Mapping[str, Digests], others: Mapping[str, tuple[Sketch, ...]]) -> None:
-    found = [
-        f"{donor} ({max(known.shared_with(digests)[0] for known in sides)} of its cells at {site})"
-        for donor, digests in held.items()
-        for site, sides in others.items()
-        if any(known.is_of(digests) for known in sides)
-    ]
+def _refuse_elsewhere(path: Path, held: Mapping[str, Digests], others: Mapping[str, Crowd]) -> None:
+    found = []
+    for donor, digests in held.items():
+        for site, crowd in others.items():
+            shared = [one.shared_with(digests)[0] for one in crowd.near(digests) if one.is_of(digests)]
+            if shared:
+                found.append(f"{donor} ({max(shared)} of its cells at {site})")
     if found:
         msg = (
             f"{path}: other hospitals trained on cells of donors that the file holds out, value for value: "
@@ -216,12 +217,12 @@ def _said(sides: _Sides) -> Iterator[str]:
     yield f"Held-out cells were looked for among the training cells of other hospitals, by digests: {looked}{silent}."
 
 
-def _twice(own: Mapping[str, Sketch], others: Mapping[str, Sequence[Sketch]]) -> list[tuple[str, str]]:
+def _twice(own: Mapping[str, Sketch], others: Mapping[str, Crowd]) -> list[tuple[str, str]]:
     return [
         (donor, site)
         for donor, mine in own.items()
-        for site, sides in others.items()
-        if any(_same(mine, known) for known in sides)
+        for site, crowd in others.items()
+        if any(_same(mine, known) for known in crowd.near(mine.digests))
     ]
 
 
@@ -262,7 +263,7 @@ def _sketch(listed: Sequence[str], kept: Mapping[str, Any]) -> Sketch:
     return Sketch(_digests(listed), whole=len(listed) < int(kept["kept"]))
 
 
-def _opened(content: bytes) -> tuple[Sketch, ...]:
+def _opened(content: bytes) -> Crowd:
     """Read what a member showed.
 
     Raises
@@ -277,7 +278,7 @@ def _opened(content: bytes) -> tuple[Sketch, ...]:
         raise EncodingError(msg)
     rows = [row for row in donors if isinstance(row, bytes) and row and len(row) % _BYTES == 0]
     found = [np.unique(np.frombuffer(row, ">u8").astype(np.uint64)) for row in rows]
-    return tuple(Sketch(digests, whole=len(digests) < n_kept) for digests in found)
+    return Crowd.of([Sketch(digests, whole=len(digests) < n_kept) for digests in found])
 
 
 def _listed(found: Sequence[str]) -> str:
