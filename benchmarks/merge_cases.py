@@ -48,7 +48,7 @@ AVERAGES: Mapping[str, FitRule] = {
     "geometric-median": FitRule(merge="geometric-median", **LOCAL),
 }
 RULES: Mapping[str, FitRule] = {
-    "exact-sum": FitRule(l2=L2, tolerance=1e-5),  # labels stand still long before probabilities do
+    "exact-sum": FitRule(l2=L2, tolerance=1e-8),  # labels stand still long before probabilities do
     **AVERAGES,
 }
 ROBUST = ("median", "trimmed-mean", "multi-krum", "geometric-median")
