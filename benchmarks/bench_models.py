@@ -31,8 +31,10 @@ from swarmcell.model.study import FitRule, Study
 REPEATS = 3
 CELLS_OF_MODEL = FitRule(l2=1e-3, tolerance=1e-5)
 OF_BAGS = {"merge": "fedavg", "hidden": 16, "batch_rows": 4, "epochs_per_round": 4, "rounds_max": 6}
+CLUSTERED = ("features", "clusters", "patient")
 PATIENT_RULES = {
     "linear, exact": FitRule(l2=1e-2, tolerance=1e-5),
+    "linear, exact, with clusters": FitRule(l2=1e-2, tolerance=1e-5),
     "attention": FitRule(model="attention", l2=1e-2, **OF_BAGS),
     "top_k": FitRule(model="top_k", l2=3e-2, **OF_BAGS),
 }
@@ -70,16 +72,17 @@ def figures(repeats: int) -> Iterator[Figure]:
     for name, read in patient_cases.SETS.items():
         yield from of_features(name)
         for what, rule in PATIENT_RULES.items():
-            scores = [_of_patients(read(), rule, seed) for seed in range(repeats)]
+            stages = CLUSTERED if what.endswith("clusters") else ("features", "patient")
+            scores = [_of_patients(read(), rule, seed, stages) for seed in range(repeats)]
             yield Figure(f"{name}: AUROC, {what}", "", tuple(scores))
 
 
-def _of_patients(patients: Patients, rule: FitRule, seed: int) -> float:
+def _of_patients(patients: Patients, rule: FitRule, seed: int, stages: tuple[str, ...]) -> float:
     """Return the AUROC over held-out donors of four folds."""
     fold, score = patient_cases.fold_of(patients.y, seed), np.zeros(len(patients.y))
     for one in np.unique(fold):
         train, test = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
-        model = patient_cases.taught(patients.some(train), np.zeros(len(train), np.int64), rule)
+        model = patient_cases.taught(patients.some(train), np.zeros(len(train), np.int64), rule, stages=stages)
         score[test] = patient_cases.probability(model, patients.some(test))
     return float(roc_auc_score(patients.y, score))
 

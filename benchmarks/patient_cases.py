@@ -110,11 +110,11 @@ def fold_of(y: np.ndarray, seed: int) -> np.ndarray:
     return fold
 
 
-def taught(patients: Patients, of: np.ndarray, rule: FitRule) -> released.TrainedModel | None:
+def taught(
+    patients: Patients, of: np.ndarray, rule: FitRule, *, stages: tuple[str, ...] = ("features", "patient")
+) -> released.TrainedModel | None:
     """Return the model of a swarm whose sites have the donors `of` says; `None` where nothing can be learnt."""
-    study = Study(
-        name="m", modality="cytometry", stages=("features", "patient"), conditions=("well", "ill"), patient=rule
-    )
+    study = Study(name="m", modality="cytometry", stages=stages, conditions=("well", "ill"), patient=rule)
     sites = [patients.some(np.flatnonzero(of == site)) for site in sorted(set(of.tolist()))]
     learners = [Learner(study, _site(site), threads=1) for site in sites]
     state = learn(learners)
