@@ -1,4 +1,4 @@
-"""What is not about merges: unknown cells, baselines, patients by several models, CellTypist on the same folds.
+"""What is not about merges: baselines, patients by several models and features, CellTypist on the same folds.
 
 Run: `python -m benchmarks models`; CellTypist runs where CELLTYPIST_PYTHON names the python of an environment that has
 it (with scikit-learn 1.7). The sets are small and public: what is compared is methods, not how a model travels.
@@ -38,7 +38,7 @@ PATIENT_RULES = {
     "attention": FitRule(model="attention", l2=1e-2, **OF_BAGS),
     "top_k": FitRule(model="top_k", l2=3e-2, **OF_BAGS),
 }
-LEAST_CELLS, N_CLUSTERS = 30, 10
+N_CLUSTERS = 10
 QUANTILES = tuple(f"q{q:g}" for q in sample_features.QUANTILES)
 KINDS: Mapping[str, tuple[str, ...]] = {
     "means": ("mean",),
@@ -60,14 +60,9 @@ open(out, "w").write("\\n".join([str(seconds), *map(str, labels)]))
 
 
 def figures(repeats: int) -> Iterator[Figure]:
-    """Print a table of left-out types and yield the medians."""
+    """Yield macro-F1 of cells, and AUROC of patients, by what is learnt."""
     torch.set_num_threads(1)
     for name in SETS:
-        cells = drawn(name, 0)
-        print(f"\n{name}, a type left out: AUROC of novelty and of one minus the largest probability\n")
-        found = np.array(list(left_out(cells)))
-        yield Figure(f"{name}: AUROC of novelty, types left out", "", tuple(found[:, 0]))
-        yield Figure(f"{name}: AUROC of 1 - largest probability", "", tuple(found[:, 1]))
         yield from of_cells(name, [drawn(name, seed) for seed in range(repeats)])
     for name, read in patient_cases.SETS.items():
         yield from of_features(name)
@@ -85,24 +80,6 @@ def _of_patients(patients: Patients, rule: FitRule, seed: int, stages: tuple[str
         model = patient_cases.taught(patients.some(train), np.zeros(len(train), np.int64), rule, stages=stages)
         score[test] = patient_cases.probability(model, patients.some(test))
     return float(roc_auc_score(patients.y, score))
-
-
-def left_out(cells: Cells) -> Iterator[tuple[float, float]]:
-    """Yield, per type that is left out of training, how well it is told from the known among held-out cells."""
-    for kind in np.unique(cells.y):
-        if (cells.y == kind).sum() < LEAST_CELLS:
-            continue
-        rows = np.flatnonzero(~cells.held_out & (cells.y != kind))
-        known = np.setdiff1d(np.unique(cells.y), [kind])
-        model = _taught(cells.X[rows], np.searchsorted(known, cells.y[rows]), len(known))
-        outputs = model.cell_logits(cells.X[cells.held_out])
-        score = model.novelty.score(cells.X[cells.held_out], outputs)
-        is_new = cells.y[cells.held_out] == kind
-        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        doubt = -1 / shifted.sum(axis=1)
-        found = float(roc_auc_score(is_new, score)), float(roc_auc_score(is_new, doubt))
-        print(f"- type {kind}: {found[0]:.2f}, {found[1]:.2f}", flush=True)
-        yield found
 
 
 def of_cells(name: str, folds: list[Cells]) -> Iterator[Figure]:
