@@ -25,7 +25,7 @@ SHOWN = {  # the figure of each report that docs/reports.md shows
     "aml": "sample_probabilities",
     "pbmc": "f1_by_class",
 }
-PICTURE_WIDTH, COLOURS = 900, 64  # of a picture in the manual: tens of kilobytes
+PICTURE_WIDTH, COLOURS = 900, 128  # of a picture in the manual: tens of kilobytes
 
 
 def figure(outcome: Outcome, task: str, model: str, name: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def shown(report: Path, name: str, folder: Path) -> None:
     with Image.open(report / "figures" / f"{SHOWN[name]}.png") as drawn:
         size = (PICTURE_WIDTH, round(drawn.height * PICTURE_WIDTH / drawn.width))
         small = drawn.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    small.quantize(COLOURS).save(folder / f"{name}.png", optimize=True)
+    small.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(folder / f"{name}.png", optimize=True)
 
 
 def main() -> None:
