@@ -14,7 +14,7 @@ Abadi et al. 2016, arXiv:1607.00133, Algorithm 1. McMahan et al. 2018, arXiv:171
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +40,7 @@ from swarmcell.model.stages import (
     start_fit,
 )
 from swarmcell.model.state import MergedState, StageResult
-from swarmcell.model.study import DifferentialPrivacy, Study
+from swarmcell.model.study import DifferentialPrivacy, FitRule, Study
 
 GRID_BITS = 20
 MOMENTUM = 0.9  # Abadi et al. use plain steps; measured: as many steps do more with it
@@ -190,13 +190,19 @@ def _moved(state: MergedState, study: Study, updates: Sequence[Update]) -> Merge
     for name, start in before.items():
         slope = to_float(add_below(updates, name, SUM_LAST), GRID_BITS) / n
         if name.endswith("weight") and name != "norm_weight":
-            slope = slope + rule.l2 * to_float(start, PARAMETER_BITS)
+            slope = slope + _penalty(rule, name, before) * to_float(start, PARAMETER_BITS)
         kept = to_float(memory.get(name, np.zeros(start.shape, np.int64)), EXACT_BITS)
         velocity = np.clip(MOMENTUM * kept + slope, -_VELOCITY_LAST, _VELOCITY_LAST)
         velocities[name] = rounded(velocity, EXACT_BITS)
         moved = np.clip(rule.noised_rate * velocity, -_VELOCITY_LAST, _VELOCITY_LAST)
         now[name] = clipped(start.astype(np.int64) - rounded(moved, PARAMETER_BITS))
     return state.with_group("now", now).with_group("memory", velocities)
+
+
+def _penalty(rule: FitRule, name: str, parameters: Mapping[str, Array]) -> float:
+    """Return the weight decay of an array: per feature where it reads inputs, whose scale holds their number."""
+    first = next((one for one in ("hidden_weight", "embed_weight") if one in parameters), "weight")
+    return rule.l2 / parameters[name].shape[1] if name == first else rule.l2
 
 
 def _result(updates: Sequence[Update], *, rounds: int) -> StageResult:
