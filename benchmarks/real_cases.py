@@ -25,7 +25,7 @@ max_mito_share = 1.0
 RULES = """\
 [study.floors]
 donors = 1
-cells = 20
+cells = 1
 
 [swarm]
 f = 0
