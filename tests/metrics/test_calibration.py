@@ -1,4 +1,4 @@
-"""Calibration: sums, curve, error and temperature."""
+"""Calibration: sums, curve and error."""
 
 import numpy as np
 import pytest
@@ -34,20 +34,3 @@ def test_sums_of_donors_are_the_sums_of_all(seed):
     confidence, hit, donor = rng.uniform(size=50), rng.uniform(size=50) < 0.7, rng.integers(0, 3, 50)
     parts = [calibration.reliability_sums(confidence[donor == d], hit[donor == d]) for d in range(3)]
     np.testing.assert_allclose(sum(parts), calibration.reliability_sums(confidence, hit))
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_temperature_undoes_a_known_sharpening(temperature):
-    rng = np.random.default_rng(3)
-    honest = rng.dirichlet(np.full(4, 0.7), size=20000)
-    true = (rng.uniform(size=(20000, 1)) > np.cumsum(honest, axis=1)).sum(axis=1).clip(0, 3)
-    sharpened = calibration.with_temperature(honest, 1 / temperature)
-    assert calibration.fit_temperature(sharpened, true) == pytest.approx(temperature, rel=0.05)
-
-
-def test_temperature_keeps_the_order_of_classes():
-    rng = np.random.default_rng(3)
-    probabilities = rng.dirichlet(np.ones(5), size=30)
-    softened = calibration.with_temperature(probabilities, 3.0)
-    np.testing.assert_array_equal(softened.argmax(axis=1), probabilities.argmax(axis=1))
-    np.testing.assert_allclose(softened.sum(axis=1), 1)

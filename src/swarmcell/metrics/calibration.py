@@ -1,11 +1,10 @@
-"""Whether a probability means what it says: reliability curve, expected calibration error, temperature.
+"""Whether a probability means what it says: reliability curve and expected calibration error.
 
 Rules: a curve is three sums per bin (rows, confidence, hits), which add over donors; so donors can be resampled by
 their sums, and sites could publish them.
 """
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from swarmcell.metrics.arrays import BoolArray, FloatArray, IntArray, ratio
 
@@ -47,46 +46,3 @@ def expected_calibration_error(sums: FloatArray) -> FloatArray:
     """
     gap: FloatArray = np.abs(sums[..., 1] - sums[..., 2]).sum(axis=-1)
     return ratio(gap, sums[..., 0].sum(axis=-1))
-
-
-def fit_temperature(probabilities: FloatArray, true: IntArray) -> float:
-    """Return the temperature that makes the probabilities of `true` likeliest: above 1 if they are overconfident.
-
-    Parameters
-    ----------
-    probabilities
-        Shape `(n_rows, n_classes)`, rows that the model was not trained on.
-    true
-        Class indices, shape `(n_rows,)`.
-
-    References
-    ----------
-    Guo et al. 2017, arXiv:1706.04599, section 4.2.
-    """
-    logits = _log(probabilities)
-    rows = np.arange(len(true))
-
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.mean(_log_sum_exp(scaled) - scaled[rows, true]))
-
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    return float(np.exp(found.x))
-
-
-def with_temperature(probabilities: FloatArray, temperature: float) -> FloatArray:
-    """Return the probabilities softened (temperature above 1) or sharpened (below 1)."""
-    scaled = _log(probabilities) / temperature
-    softened: FloatArray = np.exp(scaled - _log_sum_exp(scaled)[:, None])
-    return softened
-
-
-def _log(probabilities: FloatArray) -> FloatArray:
-    logs: FloatArray = np.log(np.clip(probabilities, 1e-300, None))
-    return logs
-
-
-def _log_sum_exp(scaled: FloatArray) -> FloatArray:
-    top = scaled.max(axis=1)
-    total: FloatArray = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    return total

@@ -7,7 +7,6 @@ sequence 1). An entry's digest is the SHA-256 of its bytes.
 
 import hashlib
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from swarmcell.swarm.encoding import DIGEST_BYTES, EncodingError, Plain, decode, encode
 from swarmcell.swarm.payloads import SHAPES, Payload
@@ -51,9 +50,6 @@ class Entry:
     def signed_bytes(self) -> bytes:
         """Return the bytes that the signature covers."""
         return sign_bytes(self.swarm, self.author, self.sequence, self.previous, self.payload)
-
-
-Chained: TypeAlias = tuple[bytes, bytes, int, bytes]  # swarm, author, sequence, previous
 
 
 def sign_bytes(swarm: bytes, author: bytes, sequence: int, previous: bytes, payload: Payload) -> bytes:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Result = Literal["pass", "warn", "fail"]
 FREE_BYTES_MIN = 2 * 2**30  # chosen: the ledger of 100 rounds of 1 MB from ten sites, twice
 ENGINE_TIMEOUT_S = 10.0
-MERGE_LABELS = "Merge rare labels into a coarser vocabulary, or agree on secure_aggregation in a new swarm."
 PACKAGES = ("swarmcell", "anndata", "numpy", "scipy", "torch", "safetensors", "pynacl", "cbor2")
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ that leaves `checked` holds what its kind promises.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -83,10 +83,6 @@ class CountSource:
         for block in background.ahead(self.read()):
             yield checked(block, self, start)
             start += block.shape[0]
-
-    def noting(self, *notes: str) -> "CountSource":
-        """Return the source with more notes."""
-        return replace(self, notes=(*self.notes, *notes))
 
 
 def checked(block: Block, source: CountSource, start: int) -> Block:
