@@ -169,7 +169,7 @@ def beside_pooling(name: str, repeats: int) -> Iterator[Figure]:
             short.append(pooled - ours)
         mean, half = statistics.fmean(short), 1.96 * statistics.stdev(short) / repeats**0.5 if repeats > 1 else 0.0
         print(f"\n{name}, {merge}: falls short by {mean:.3f} ({mean - half:.3f} to {mean + half:.3f}) in the mean")
-        yield Figure(f"{name}, {TWO}: pooled minus {merge}, whole number of rounds", "macro-F1", tuple(short), 0.01)
+        yield Figure(f"{name}, {TWO}: pooled minus {merge}, {rule.rounds_limit} rounds", "macro-F1", tuple(short), 0.01)
 
 
 def of_patients(name: str, split: str) -> dict[str, Values]:
