@@ -52,6 +52,15 @@ def test_create_says_what_the_swarm_survives(n, said):
     assert "next: swarmcell train SITE.h5ad --join swarm.toml" in result.output
 
 
+@pytest.mark.parametrize(
+    ("n", "said"), [(3, "all 3 peers must be up: a secure sum needs 3"), (4, "survives 1 crashed")]
+)
+def test_secure_aggregation_is_asked_for_and_what_it_survives_is_said(n, said, tmp_path):
+    result = create(*("site-a", "site-b", "site-c", "site-d")[:n], more=("--secure-aggregation",))
+    assert said in " ".join(result.output.split())
+    assert "secure_aggregation = true" in (tmp_path / "swarm.toml").read_text()
+
+
 def test_a_founder_may_be_given_by_its_card(tmp_path):
     card = tmp_path / "config/swarmcell/identity/site-b.card.toml"
     made = create("site-a", str(card), more=("--json", "--quiet"))

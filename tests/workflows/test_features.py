@@ -71,7 +71,7 @@ def test_shadow_models_of_an_audit_choose_their_genes_by_counts_too(files, tmp_p
     options = Options(threads=1)
     made = workflow.train_alone(files[:1], runs=tmp_path, name="own", study=STUDY, options=options, observer=silent)
     found = audit_privacy(made.models["local"], files[:1], n_shadows=2, n_resamples=20, seed=0)
-    assert [attack.name for attack in found.attacks] == ["loss threshold", "shadow models"]
+    assert [attack.name for attack in found.models[0].attacks] == ["loss threshold", "shadow models"]
 
 
 def test_the_two_rounds_of_features_are_told(files, tmp_path):

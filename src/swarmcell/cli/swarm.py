@@ -18,6 +18,9 @@ def create(
     config: Annotated[Path, typer.Argument(help="TOML file with the study and the swarm's rules.")],
     founder: Annotated[list[str], typer.Option(help="A founder: a public card's file, or a local identity's name.")],
     out: Annotated[Path, typer.Option(help="Where to write the swarm file.")] = Path("swarm.toml"),
+    secure_aggregation: Annotated[
+        bool, typer.Option("--secure-aggregation", help="Hide each site's part, as the line of that name in the study.")
+    ] = False,
     json: Json = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -25,14 +28,15 @@ def create(
 ) -> None:
     """Write the swarm file that all sites share; it holds no secret.
 
-    Two peers survive nothing, three survive one crash, and four with f = 1 survive one lying member.
+    Two peers survive nothing, three survive one crash, and four with f = 1 survive one lying member. With
+    --secure-aggregation members see sums over sites only; a sum needs three, so of three sites none may stay away.
 
     Example: `swarmcell swarm create configs/swarm-rna.toml --founder site-a --founder b.card.toml --out swarm.toml`
     """
     from swarmcell.workflows.floor_words import terms
     from swarmcell.workflows.swarm.founding import found
 
-    made = found(config, founder, out, force=force)
+    made = found(config, founder, out, secure_aggregation=secure_aggregation, force=force)
     say(f"wrote {made.path}: swarm {made.swarm.digest[:16]}, study {made.swarm.study.name}, {made.n} founders")
     say(made.meaning())
     say(terms(made.swarm.study))
@@ -204,6 +208,8 @@ def verify(  # noqa: PLR0917 (options are arguments)
         f"{found.entries} entries, {found.signatures} signatures, {found.blocks} blocks, {found.commits} commits, "
         f"{found.merges} merges and {found.evaluations} evaluations checked"
     )
+    if not cells:
+        say("no merge was computed again: --cells SITE.h5ad (prepared cells of the study) does that")
     for why, n in found.strange.items():
         say(f"{n} entries of the log count for nothing: {why}")
     if found.faults:

@@ -120,7 +120,7 @@ def _steps(source: str, configs: str, modality: Modality) -> list[tuple[str, lis
     merged = f"runs/{SITES[0]}/merged.safetensors"
     others = tuple(part for site in SITES[1:] for part in ("--against", f"{site} alone=runs/{site}/local.safetensors"))
     rules = f"{configs}/swarm-{modality}.toml"
-    create = ("swarm", "create", rules, *founders, "--out", "swarm.toml")
+    create = ("swarm", "create", rules, *founders, "--secure-aggregation", "--out", "swarm.toml")
     return [
         (
             "Each hospital prepares its own files",
@@ -129,7 +129,7 @@ def _steps(source: str, configs: str, modality: Modality) -> list[tuple[str, lis
         ("Each hospital makes its keys", [Command(s, ("identity", "create", s)) for s in SITES]),
         ("One of them writes the swarm file, which holds no secret", [Command(SITES[0], create)]),
         (
-            "Three peers train together; no cell leaves its hospital",
+            "Three peers train together; no cell leaves its hospital, and each one's sums are hidden from the others",
             [Command(s, ("train", f"{s}.h5ad", "--join", "swarm.toml", "--threads", "1")) for s in SITES],
         ),
         (

@@ -84,6 +84,8 @@ def _union(first: tuple[str, ...], later: tuple[str, ...]) -> tuple[str, ...]:
 def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:
     """Return the study without the stages that these cells alone cannot teach, and a note on each.
 
+    Nothing of such a run leaves the site, so no sum is hidden, and no floor of a sum over sites binds.
+
     Raises
     ------
     CellsError
@@ -106,4 +108,4 @@ def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:
     if set(kept) <= {FEATURES, CLUSTERS}:
         msg = f"nothing to learn: {' '.join(notes)} A classifier needs at least two classes."
         raise CellsError(msg)
-    return replace(study, stages=tuple(kept)), notes
+    return replace(study, stages=tuple(kept), privacy=replace(study.privacy, secure_aggregation=False)), notes
