@@ -103,7 +103,7 @@ def test_under_differential_privacy_the_attack_falls_to_chance_on_the_very_label
             by_heart.merged,
             [by_heart.cells],
             n_shadows=0,
-            n_resamples=200,
+            n_resamples=500,
             seed=seed,
             protections=[protection("epsilon=1")],
         )
