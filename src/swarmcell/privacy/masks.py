@@ -82,7 +82,7 @@ def is_public_key(key: object) -> bool:
 
 def own_mask(seed: bytes, n: int) -> Vector:
     """Return a site's own mask, shape `(n,)`."""
-    return _stream(_derive(seed, b"", b"own-mask"), n)
+    return key_stream(_derive(seed, b"", b"own-mask"), n)
 
 
 def pair_mask(seed: bytes, other: bytes, n: int, *, is_first: bool) -> Vector:
@@ -99,7 +99,7 @@ def pair_mask(seed: bytes, other: bytes, n: int, *, is_first: bool) -> Vector:
     """
     key = _pair_key(seed)
     low, high = sorted((_public(key), other))
-    mask = _stream(_derive(key.exchange(X25519PublicKey.from_public_bytes(other)), low + high, b"pair-mask"), n)
+    mask = key_stream(_derive(key.exchange(X25519PublicKey.from_public_bytes(other)), low + high, b"pair-mask"), n)
     return mask if is_first else np.negative(mask)
 
 
@@ -109,6 +109,12 @@ def total(parts: Iterable[Vector], n: int) -> Vector:
     for part in parts:
         found += part
     return found
+
+
+def key_stream(key: bytes, n: int) -> Vector:
+    """Return `n` words of the ChaCha20 key stream; each key serves one purpose, so the nonce is fixed."""
+    encryptor = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
+    return np.frombuffer(encryptor.update(bytes(8 * n)), "<u8").astype(np.uint64)
 
 
 def _pair_key(seed: bytes) -> X25519PrivateKey:
@@ -121,9 +127,3 @@ def _public(key: X25519PrivateKey) -> bytes:
 
 def _derive(secret: bytes, salt: bytes, purpose: bytes) -> bytes:
     return HKDF(hashes.SHA256(), KEY_BYTES, salt or None, _DOMAIN + purpose).derive(secret)
-
-
-def _stream(key: bytes, n: int) -> Vector:
-    """Return `n` words of the ChaCha20 key stream; each key serves one mask, so the nonce is fixed."""
-    encryptor = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
-    return np.frombuffer(encryptor.update(bytes(8 * n)), "<u8").astype(np.uint64)

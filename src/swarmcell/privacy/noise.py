@@ -20,8 +20,6 @@ from hashlib import sha256
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from scipy.special import ndtri
 
@@ -29,6 +27,7 @@ from swarmcell.model.contribution import Contribution, MergeOutcome
 from swarmcell.model.encoding import Array, Named, encode
 from swarmcell.model.fixed import Floats
 from swarmcell.model.learning import Learner
+from swarmcell.privacy.masks import key_stream
 
 _DOMAIN = b"swarmcell/noise/v1/"
 
@@ -63,20 +62,15 @@ class Noise:
 
     def coins(self, n: int) -> Floats:
         """Return secret uniform numbers in `(0, 1)`, shape `(n,)`."""
-        words = _words(_key(self._secret, self._salt, b"coins"), n)
+        words = key_stream(_key(self._secret, self._salt, b"coins"), n)
         return np.asarray((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 def normal(key: bytes, n: int) -> Floats:
     """Return `n` values of the standard normal distribution from the key stream of a key."""
-    words = _words(key, n)
+    words = key_stream(key, n)
     tail = ((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64  # in (0, 1/2): tails as fine as the middle
     return np.asarray(np.where(words & np.uint64(1), 1.0, -1.0) * -ndtri(tail))
-
-
-def _words(key: bytes, n: int) -> Array:
-    encryptor = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
-    return np.frombuffer(encryptor.update(bytes(8 * n)), "<u8").astype(np.uint64)
 
 
 def _key(secret: bytes, salt: bytes, purpose: bytes) -> bytes:

@@ -1,11 +1,8 @@
 """The report of a privacy audit: one HTML file that needs nothing else. It says what the JSON document says."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-
 from swarmcell import __version__
 from swarmcell.metrics.membership import FALSE_SHARE
-from swarmcell.report import audit_table, style
+from swarmcell.report import audit_table, html, style
 from swarmcell.report.style import Picture
 from swarmcell.workflows.audit_privacy import PrivacyAudit
 
@@ -14,21 +11,17 @@ def render(found: PrivacyAudit) -> bytes:
     """Return the report as the bytes of an HTML file."""
     with style.theme():
         pictures = [_drawn(found)]
-        environment = Environment(
-            loader=PackageLoader("swarmcell.report"),
-            autoescape=select_autoescape(["html", "j2"]),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters.update(drawn=_inline, words=audit_table.words)
-        text = environment.get_template("audit.html.j2").render(
-            f=found,
-            pictures=pictures,
-            sentences=audit_table.sentences(found),
-            meaning=audit_table.MEANING,
-            false_share=f"{FALSE_SHARE:.0%}",
-            version=__version__,
+        text = (
+            html.environment(words=audit_table.words)
+            .get_template("audit.html.j2")
+            .render(
+                f=found,
+                pictures=pictures,
+                sentences=audit_table.sentences(found),
+                meaning=audit_table.MEANING,
+                false_share=f"{FALSE_SHARE:.0%}",
+                version=__version__,
+            )
         )
     return text.encode()
 
@@ -56,7 +49,3 @@ def _drawn(found: PrivacyAudit) -> Picture:
         alt=f"AUROC with interval of {len(rows)} attacks on {len(found.models)} models.",
         figure=figure,
     )
-
-
-def _inline(picture: Picture) -> Markup:
-    return Markup(style.inline_svg(picture))  # noqa: S704 (drawn by matplotlib, which escapes labels)

@@ -8,11 +8,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-
 from swarmcell.metrics.estimate import Estimate
-from swarmcell.report import names, style
+from swarmcell.report import html, names
 from swarmcell.report.methods import REFERENCES, methods
 from swarmcell.report.pictures import Pictures
 from swarmcell.workflows.evaluation.model_card import model_card
@@ -51,14 +48,7 @@ class Comparison:
 
 def render(evaluation: Evaluation, pictures: Pictures) -> str:
     """Return the report as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("swarmcell.report"),
-        autoescape=select_autoescape(["html", "j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = html.environment(
         brief=_brief,
         in_short=_in_short,
         reasons=_reasons,
@@ -67,11 +57,10 @@ def render(evaluation: Evaluation, pictures: Pictures) -> str:
         value=names.value,
         interval=names.interval,
         number=_number,
-        drawn=_drawn,
         short=_short,
         verdict=_verdict,
     )
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         e=evaluation,
         pictures=pictures,
         headlines=_headlines(evaluation),
@@ -173,7 +162,3 @@ def _number(value: float) -> str:
 
 def _short(digest: str) -> str:
     return digest[:16]
-
-
-def _drawn(picture: style.Picture) -> Markup:
-    return Markup(style.inline_svg(picture))  # noqa: S704 (drawn by matplotlib, which escapes labels)

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
 
 from swarmcell import __version__
 from swarmcell.files import writing
-from swarmcell.report import cells_table, style
+from swarmcell.report import cells_table, html, style
 from swarmcell.report.density_pictures import marker_densities
 from swarmcell.report.events_table import sentences
 from swarmcell.report.rna_pictures import rna_pictures
@@ -60,27 +58,23 @@ def unmapped_path(report: Path) -> Path:
 
 def render(summary: dict[str, Any], pictures: Sequence[Picture]) -> str:
     """Return the report as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("swarmcell.report"),
-        autoescape=select_autoescape(["html", "j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, drawn=_drawn)
     qc = summary["qc"]
     is_events = "channels" in qc
     donors = qc["donors"] if is_events else qc["by_donor"]
-    return environment.get_template("qc.html.j2").render(
-        s=summary,
-        qc=qc,
-        donors=donors,
-        markers=list(next(iter(donors.values())).get("medians", {})) if donors else [],
-        sentences=sentences(qc) if is_events else [_kept(qc), *cells_table.sentences(qc)],
-        pictures=pictures,
-        cells="events" if is_events else "cells",
-        features="markers" if is_events else "features",
-        version=__version__,
+    return (
+        html.environment(number=_number)
+        .get_template("qc.html.j2")
+        .render(
+            s=summary,
+            qc=qc,
+            donors=donors,
+            markers=list(next(iter(donors.values())).get("medians", {})) if donors else [],
+            sentences=sentences(qc) if is_events else [_kept(qc), *cells_table.sentences(qc)],
+            pictures=pictures,
+            cells="events" if is_events else "cells",
+            features="markers" if is_events else "features",
+            version=__version__,
+        )
     )
 
 
@@ -90,7 +84,3 @@ def _kept(qc: dict[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,}"
-
-
-def _drawn(picture: Picture) -> Markup:
-    return Markup(style.inline_svg(picture))  # noqa: S704 (drawn by matplotlib, which escapes labels)

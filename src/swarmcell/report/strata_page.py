@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-
 from swarmcell import __version__
 from swarmcell.files import write_whole
-from swarmcell.report import strata_pictures, style
+from swarmcell.report import html, strata_pictures, style
 from swarmcell.report.style import Picture
 
 REPORT, FIGURES = "report.html", "figures"
@@ -33,16 +30,4 @@ def write(found: dict[str, Any], folder: Path) -> Path:
 
 def render(found: dict[str, Any], pictures: list[Picture]) -> str:
     """Return the report as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("swarmcell.report"),
-        autoescape=select_autoescape(["html", "j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawn"] = _drawn
-    return environment.get_template("strata.html.j2").render(f=found, pictures=pictures, version=__version__)
-
-
-def _drawn(picture: Picture) -> Markup:
-    return Markup(style.inline_svg(picture))  # noqa: S704 (drawn by matplotlib, which escapes labels)
+    return html.environment().get_template("strata.html.j2").render(f=found, pictures=pictures, version=__version__)
