@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import quiet_training
 from nats_cluster import NatsCluster, missing_binary
 
 from swarmcell.cells import schema
@@ -25,7 +26,6 @@ from swarmcell.workflows.evaluate_join import across_the_swarm
 from swarmcell.workflows.evaluation.values import plain
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.swarm import members
-from swarmcell.workflows.train import Options, train_in_swarm
 
 FOUNDERS = ("site-a", "site-b", "site-c")
 NEWCOMER = "site-d"
@@ -117,15 +117,7 @@ def seat(folder, site):
 
 
 def trained(folder, site):
-    return train_in_swarm(
-        [folder / f"{site}.h5ad"],
-        seat=seat(folder, site),
-        runs=folder / "runs",
-        name=site,
-        options=Options(threads=1, device="cpu"),
-        observer=lambda *_: None,
-        fit_local=False,
-    )
+    return quiet_training.trained(folder, site, seat(folder, site))
 
 
 def published(folder, site):

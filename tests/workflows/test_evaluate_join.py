@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import quiet_training
 from typer.testing import CliRunner
 
 from swarmcell.cells import schema
@@ -35,7 +36,6 @@ from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.swarm.published import published
 from swarmcell.workflows.swarm.published_contents import contents
 from swarmcell.workflows.swarm.verify_run import verify_swarm
-from swarmcell.workflows.train import Options, train_in_swarm
 
 SITES = ("site-a", "site-b", "site-c")
 HELD = {"site-a": 4, "site-b": 4, "site-c": 1}  # one donor is below the floor
@@ -74,15 +74,7 @@ def found(folder, cells):
 
 
 def trained(folder, site):
-    train_in_swarm(
-        [folder / f"{site}.h5ad"],
-        seat=seat(folder, site),
-        runs=folder / "runs",
-        name=site,
-        options=Options(threads=1, device="cpu"),
-        observer=lambda *_: None,
-        fit_local=False,
-    )
+    quiet_training.trained(folder, site, seat(folder, site))
 
 
 def seat(folder, site):

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import anndata as ad
 import pytest
+import quiet_training
 
 from swarmcell.cells import schema
 from swarmcell.config import swarm_file
@@ -27,7 +28,6 @@ from swarmcell.workflows.evaluation import trained_on
 from swarmcell.workflows.floor_words import terms
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.swarm.verify_run import verify_swarm
-from swarmcell.workflows.train import Options, train_in_swarm
 
 SITES = ("site-a", "site-b", "site-c")
 FAST = {"n_bootstrap": 20}
@@ -88,15 +88,7 @@ def swarm(cohort, tmp_path_factory):
 
 
 def trained(folder, site):
-    made = train_in_swarm(
-        [folder / f"{site}.h5ad"],
-        seat=seat(folder, site),
-        runs=folder / "runs",
-        name=site,
-        options=Options(threads=1, device="cpu"),
-        observer=lambda *_: None,
-        fit_local=False,
-    )
+    made = quiet_training.trained(folder, site, seat(folder, site))
     return made.notes
 
 
