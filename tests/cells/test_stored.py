@@ -6,7 +6,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -39,6 +39,7 @@ def dense(values):
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(asked=st.lists(st.integers(0, N // 2 - 1), max_size=40), keep=st.lists(st.integers(0, 16), unique=True))
+@example(asked=[0, 0, 1], keep=[])  # as many rows as lie between the first and the last, and not those
 def test_rows_and_columns_are_those_in_memory_in_any_order(on_disk, asked, keep):
     rows = np.arange(0, N, 2)
     found = StoredRows.of(on_disk, rows, source="x")

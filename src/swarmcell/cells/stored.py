@@ -71,7 +71,7 @@ class _Part:
     def _run(self, rows: _Rows) -> Any:  # noqa: ANN401
         first, last = int(rows[0]), int(rows[-1]) + 1
         block = self._block(first, last)
-        return block if len(rows) == last - first else block[rows - first]
+        return block if np.array_equal(rows, np.arange(first, last)) else block[rows - first]  # a row may come twice
 
     def _block(self, first: int, last: int) -> Any:  # noqa: ANN401
         if not self._is_csr:
