@@ -214,5 +214,7 @@ def verify(  # noqa: PLR0917 (options are arguments)
         say(f"{n} entries of the log count for nothing: {why}")
     if found.faults:
         msg = "\n  ".join([f"{swarm}: this history is not right:", *found.faults])
+        if ledger is None:
+            msg += "\nA server may have lost what members hold: verify their copy, --ledger runs/NAME/ledger.sqlite"
         raise TamperedError(msg)
     next_command("swarmcell swarm status", swarm)
