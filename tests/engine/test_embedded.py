@@ -1,6 +1,7 @@
 """Facts about the embedded engine alone: its file, its processes, its bells."""
 
 import asyncio
+import stat
 import subprocess
 import sys
 
@@ -37,6 +38,23 @@ def test_a_file_that_is_no_log_is_refused(tmp_path):
         await log.close()
 
     run(scenario())
+
+
+def test_a_log_and_all_beside_it_are_for_this_user_only_unless_opened_to_others(tmp_path):
+    path = tmp_path / "swarm.log"
+
+    async def modes():
+        log = EmbeddedLog(path)
+        await log.append([b"sealed"])
+        await log.announce(b"a", b"up")
+        beside = ("swarm.log", "swarm.log-wal", "swarm.log-shm", "swarm.log.live")
+        found = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in beside]
+        await log.close()
+        return found
+
+    assert run(modes()) == [0o600, 0o600, 0o600, 0o700]
+    path.chmod(0o660)
+    assert run(modes()) == [0o660, 0o660, 0o660, 0o700]
 
 
 def test_a_folder_that_cannot_be_written_is_an_engine_error(tmp_path):

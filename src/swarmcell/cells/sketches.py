@@ -98,8 +98,23 @@ def sketch(digests: Digests, n_kept: int) -> Sketch:
     return Sketch(digests=lowest[:n_kept], whole=len(lowest) <= n_kept)
 
 
-def of_file(path: Path, key: bytes, split: str) -> Mapping[str, Digests]:
-    """Return the digests of the cells of each donor on one side of a prepared file's split, donors as `site/name`.
+@dataclass(frozen=True, eq=False)
+class FileDigests:
+    """Cells of a file: row, donor (`site/name`), digest, and whether the cell has values enough to be known by it."""
+
+    rows: npt.NDArray[np.int64]
+    donor: npt.NDArray[np.object_]
+    digests: Digests
+    known: npt.NDArray[np.bool_]
+
+    def by_donor(self, among: npt.NDArray[np.int64] | None = None) -> Mapping[str, Digests]:
+        """Return the digests of each donor's cells, by name; with `among`, of those in these rows of the file."""
+        known = self.known if among is None else self.known & np.isin(self.rows, among)
+        return {donor: self.digests[(self.donor == donor) & known] for donor in sorted(set(self.donor))}
+
+
+def of_file(path: Path, key: bytes, split: str) -> FileDigests:
+    """Return the digests of the cells on one side of a prepared file's split.
 
     Parameters
     ----------
@@ -120,7 +135,7 @@ def of_file(path: Path, key: bytes, split: str) -> Mapping[str, Digests]:
     who = (obs[schema.SITE].astype(str) + "/" + obs[schema.DONOR].astype(str)).to_numpy(dtype=object)[rows]
     steps = 1 if stored is not X else STEPS
     found, known = _of_rows(StoredRows.of(stored, rows, source=path.name), key, steps)
-    return {donor: found[(who == donor) & known] for donor in sorted(set(who))}
+    return FileDigests(rows, who, found, known)
 
 
 def _of_rows(cells: StoredRows, key: bytes, steps: int) -> tuple[Digests, npt.NDArray[np.bool_]]:

@@ -2,8 +2,9 @@
 
 Rules: what `append` returned for is on the disk. Followers are woken by a bell (`engine/bell.py`) and look by
 themselves once a second. Announcements are small files beside the log, stamped by the machine's monotonic clock, so
-that a wrong wall clock makes nobody look dead. If the log's file is deleted or replaced under a running peer, reading
-raises `EngineError` and the peer opens it anew.
+that a wrong wall clock makes nobody look dead. Both are made for this user only; who shares a log among several users
+of one machine opens them to their group. If the log's file is deleted or replaced under a running peer, reading raises
+`EngineError` and the peer opens it anew.
 """
 
 import asyncio
@@ -127,6 +128,7 @@ class EmbeddedLog:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
+        self._path.touch(mode=0o600)  # SQLite gives its -wal and -shm files the mode of this one
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=16
         )
@@ -181,7 +183,7 @@ class EmbeddedLog:
         self._open().execute("DELETE FROM entries WHERE position < ?", (below,))
 
     def _write_announcement(self, author: bytes, content: bytes) -> None:
-        self._live.mkdir(parents=True, exist_ok=True)
+        self._live.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = self._live / f".{author.hex()}.{os.getpid()}"
         beside.write_bytes(time.monotonic_ns().to_bytes(_STAMP_BYTES, "big") + content)
         beside.replace(self._live / f"{author.hex()}.alive")

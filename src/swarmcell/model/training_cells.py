@@ -54,6 +54,8 @@ class TrainingCells:
         What a reader of the result must know.
     universe
         What the universe says of itself: name, reference, transform, cofactor.
+    rows
+        Which rows of each file these cells are, in the order of the files.
     """
 
     X: Matrix
@@ -72,6 +74,7 @@ class TrainingCells:
     withheld: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     donor: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
     universe: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[Codes, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -183,6 +186,7 @@ def gather(
         sample_validation=validation[first],
         donors=tuple(sorted(str(key).replace("\x1f", "/") for key in who.unique())),
         notes=tuple(notes),
+        rows=tuple(rows),
     )
 
 

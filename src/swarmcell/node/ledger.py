@@ -124,6 +124,16 @@ class Ledger:
         kept = {name: bytes(value) for name, value in self._rows("SELECT name, value FROM meta")}
         return kept.get("swarm", b""), kept.get("author", b"")
 
+    def note(self, name: str, value: bytes) -> None:
+        """Keep a value under a name of the caller's, instead of the one before."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note: {name}", value))
+
+    def noted(self, name: str) -> bytes:
+        """Return what was kept under a name; empty for nothing."""
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", (f"note: {name}",))
+        return bytes(rows[0][0]) if rows else b""
+
     # -- the verified log --------------------------------------------------------------------------------------------
 
     def entries(self, after: int = 0) -> Iterator[tuple[int, bytes]]:

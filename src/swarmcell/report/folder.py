@@ -50,7 +50,7 @@ def write(evaluation: Evaluation, folder: Path, *, force: bool = False) -> Path:
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
-        beside.mkdir(parents=True)
+        beside.mkdir(parents=True, mode=0o700)  # its report names donors
         _fill(evaluation, beside)
         if folder.exists():
             folder.rename(old)

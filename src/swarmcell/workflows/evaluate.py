@@ -113,7 +113,7 @@ def evaluate(
             trained_on=_trained_on(models),
         )
         leaked = refuse_shared_cells(inputs)
-        known = refuse_trained_on([file.path for file in inputs], [named.path for named in models])
+        known = refuse_trained_on([file.path for file in inputs], {m.path: m.model.study for m in models})
         settings = Settings(seed=seed, n_bootstrap=n_bootstrap, n_permutations=N_PERMUTATIONS, level=0.95)
         found = _evaluated(models, cohort, inputs, settings, observer)
         portrait = portray(models[0].model, cohort, n_mapped=n_mapped, seed=seed, progress=_progress(observer))

@@ -124,7 +124,7 @@ def count(model: TrainedModel, path: Path, files: Sequence[Path], study: Study) 
             trained_on=frozenset(run.get("train_donors", ())),
         )
         _refuse_others(cohort, run.get("train_donors", ()))
-        refuse_trained_on(files, [path])
+        refuse_trained_on(files, {path: study})
         counts: dict[str, tuple[int, ...]] = {}
         reasons: tuple[str, ...] = ()
         if model.has_cell_task and cohort.has_cell_types:

@@ -1,7 +1,8 @@
 """The folder of one run: `runs/NAME/`, its files, and which name a new run gets.
 
-Rules: `run.json` says what was asked for; `metrics.jsonl` has a line per round; `log.txt` is for people and names no
-donor; `checkpoint` is the merged state after the last round, replaced whole, so a run that is cut off goes on from it.
+Rules: the folder is for this user only: the report that `evaluate` writes into it names donors. `run.json` says what
+was asked for; `metrics.jsonl` has a line per round; `log.txt` is for people and names no donor; `checkpoint` is the
+merged state after the last round, replaced whole, so a run that is cut off goes on from it.
 """
 
 import json
@@ -52,7 +53,7 @@ class RunFolder:
             If it cannot be made.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             msg = f"{self.path}: cannot be made ({error.strerror}). Choose another place with --runs."
             raise OutputError(msg) from error

@@ -183,7 +183,7 @@ def train_in_swarm(
     folder.write_settings(settings)
     noted = _tell_start(folder, observer, cells, study, [*agreed(study, terms), *cells.notes])
     is_shared = study.privacy.cell_digests
-    claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, is_shared=is_shared)
+    claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, shown=cells.rows if is_shared else None)
     ended = join.take_part(seat, task, run=folder.path, observer=recording(folder, observer), claim=claim)
     join.refuse_without_result(ended, "a model")
     merged = _release_merged(folder, ended, study, cells, seat.swarm.digest)

@@ -6,21 +6,23 @@ a person whom site-b trained on, held out by site-c under another name, of whom 
 
 import json
 import shutil
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import anndata as ad
+import numpy as np
 import pytest
 import quiet_training
 
-from swarmcell.cells import schema
+from swarmcell.cells import schema, sketches
 from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmConfig, SwarmRules
 from swarmcell.errors import ModelError, TamperedError
-from swarmcell.model.study import FitRule, Floors, PrivacyRule, Study, canonical
+from swarmcell.model.study import DifferentialPrivacy, FitRule, Floors, PrivacyRule, Study, canonical
 from swarmcell.node import identity
 from swarmcell.node import ledger as ledgers
-from swarmcell.swarm.entries import decode_entry
+from swarmcell.swarm.entries import NO_DIGEST, decode_entry, encode_entry, sign_bytes
 from swarmcell.swarm.payloads import TRAINED_BYTES_MAX, TrainedOn
 from swarmcell.workflows.evaluate import evaluate
 from swarmcell.workflows.evaluate_join import across_the_swarm
@@ -31,6 +33,7 @@ from swarmcell.workflows.swarm.verify_run import verify_swarm
 
 SITES = ("site-a", "site-b", "site-c")
 FAST = {"n_bootstrap": 20}
+RARE = slice(50, 56)  # six training cells of site-a, below the floor of a class
 
 
 def renamed(adata, donor, *, site, name, split):
@@ -52,6 +55,9 @@ def joined(*parts):
 def cohort(make_cells):
     """Cells of each site, the planted ones in place."""
     a, b, c = (make_cells(site, n_donors=5, held_out=1, n_cells=40) for site in SITES)
+    a.obs["cell_type"] = a.obs["cell_type"].astype(str)
+    a.obs.loc[a.obs_names[RARE], "cell_type"] = "DC"
+    a = schema.plain(a)
     twice = renamed(a, "p2", site="site-b", name="patient-77", split="train")
     moved = renamed(c, "p0", site="site-b", name="patient-78", split="train")[5:35].copy()
     c = c[[i for i in range(c.n_obs) if i % 40 < 30]].copy()
@@ -71,7 +77,7 @@ def swarm(cohort, tmp_path_factory):
             name="trial",
             modality="rna",
             stages=("features", "cell"),
-            cell_types=("B", "NK", "T"),
+            cell_types=("B", "DC", "NK", "T"),
             conditions=("ill", "healthy"),
             universe_sha256=str(cohort["site-a"].uns["swarmcell"]["universe_sha256"]),
             cell=rule,
@@ -164,15 +170,74 @@ def test_the_log_names_no_donor_and_shows_digests_to_members_only(swarm):
     assert verify_swarm(folder / "swarm.toml", identity="site-a").faults == []
 
 
+def test_cells_that_the_floors_keep_at_the_site_are_in_no_shown_digest(swarm):
+    """The site's own list knows them, so that a donor is still found; members see those of the sums only."""
+    folder, said = swarm
+    assert any("DC: " in note and "keeps them to itself" in note for note in said["site-a"])
+    whole = sketches.of_file(folder / "site-a.h5ad", trained_on._key(seat(folder, "site-a").swarm.digest), "train")
+    rare = {f"{value:016x}" for value in whole.digests[np.isin(whole.rows, np.arange(RARE.start, RARE.stop))]}
+    kept = json.loads((folder / "runs" / "site-a" / "trained.json").read_text())
+    assert len(rare) == 6
+    assert rare <= set(kept["donors"]["site-a/p1"])
+    shown = json.loads((folder / "runs" / "site-b" / "elsewhere.json").read_text())["sites"]["site-a"]
+    assert not [value for value in rare if value in shown]
+    assert all(value in shown for value in set(kept["donors"]["site-a/p1"]) - rare)
+
+
+def test_what_others_showed_is_what_the_ledger_knows(swarm, tmp_path):
+    folder, _ = swarm
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs" / "site-c", run)
+    (run / "elsewhere.json").write_text('{"silent": [], "sites": {}}')
+    with pytest.raises(TamperedError, match=r"is not what other members showed.*train --join"):
+        evaluate(run / "merged.safetensors", [folder / "site-c.h5ad"], **FAST)
+
+
+def test_a_run_is_for_this_user_only_and_what_others_sealed_even_if_the_folder_is_opened(swarm):
+    """Whatever the umask says, and all that a run in a swarm writes is looked at."""
+    folder, _ = swarm
+    assert stat.S_IMODE((folder / "runs" / "site-a").stat().st_mode) == 0o700
+    open_to_others = {path.name for path in (folder / "runs" / "site-a").iterdir() if path.stat().st_mode & 0o077}
+    assert open_to_others <= {"log.txt", "metrics.jsonl", "merged.json", "merged.safetensors"}
+    (log,) = folder.glob("swarm.*.log")
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_under_differential_privacy_nothing_suggests_digests(study_files, tmp_path, monkeypatch):
+    """Noise hides no digest: a study under it refuses them, so the caveat must not speak of a missing rule."""
+    study = Study(
+        name="trial", modality="rna", privacy=PrivacyRule(differential_privacy=DifferentialPrivacy(unit="donor"))
+    )
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    run = proved_run(tmp_path, study_files.files[0])
+    (said,) = trained_on.refuse_trained_on([study_files.files[0]], {run / "merged.safetensors": study})
+    assert "differential privacy no digest" in said
+    assert "cell_digests" not in said
+    plain = replace(study, privacy=PrivacyRule())
+    (said,) = trained_on.refuse_trained_on([study_files.files[0]], {run / "merged.safetensors": plain})
+    assert "cell_digests" in said
+
+
+def proved_run(folder, prepared):
+    """Return a run whose ledger holds the signed digest of its list, and no digest of a cell."""
+    me, swarm = identity.create("alone"), bytes(32)
+    payload = TrainedOn(commitment=trained_on.claim(folder, [prepared], swarm.hex()).commitment)
+    signature = me.sign(sign_bytes(swarm, me.key, 1, NO_DIGEST, payload))
+    with ledgers.opened(folder / "ledger.sqlite") as ledger:
+        ledger.bind(swarm, me.key)
+        ledger.store_own([(1, encode_entry(swarm, me.key, 1, NO_DIGEST, payload, signature))])
+    return folder
+
+
 def test_a_list_only_grows_and_keeps_its_salt(swarm, cohort, tmp_path):
     folder, _ = swarm
     digest = seat(folder, "site-a").swarm.digest
-    first = trained_on.claim(tmp_path, [folder / "site-a.h5ad"], digest, is_shared=False)
-    assert trained_on.claim(tmp_path, [folder / "site-a.h5ad"], digest, is_shared=False) == first
+    first = trained_on.claim(tmp_path, [folder / "site-a.h5ad"], digest)
+    assert trained_on.claim(tmp_path, [folder / "site-a.h5ad"], digest) == first
     assert first.shared == b""
     more = renamed(cohort["site-a"], "p0", site="site-a", name="p9", split="train")
     path = written(schema.plain(more), tmp_path / "more.h5ad")
-    second = trained_on.claim(tmp_path, [path], digest, is_shared=True)
+    second = trained_on.claim(tmp_path, [path], digest, shown=[np.arange(more.n_obs)])
     assert second.commitment != first.commitment
     kept = json.loads((tmp_path / "trained.json").read_text())
     assert sorted(kept["donors"]) == ["site-a/p1", "site-a/p2", "site-a/p3", "site-a/p4", "site-a/p9"]

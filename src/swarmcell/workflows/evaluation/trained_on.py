@@ -2,8 +2,8 @@
 
 Rules: `trained.json` of a run lists the training donors with sketches of their cells, and never leaves the site; its
 digest, signed, stands in the ledger before the site's first contribution, so the list cannot be shortened later. It
-only grows. `elsewhere.json` holds what other members showed of their own, where the study allows that. A held-out donor
-in either is refused, whatever the file calls the donor.
+only grows. `elsewhere.json` holds what other members showed of their own, where the study allows that; the ledger knows
+its digest. A held-out donor in either is refused, whatever the file calls the donor.
 """
 
 import json
@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from swarmcell.cells import sketches
+from swarmcell.cells.batches import Codes
 from swarmcell.cells.sketches import Crowd, Digests, Sketch
 from swarmcell.cells.split import HELD_OUT, TRAIN
 from swarmcell.errors import ModelError, TamperedError
 from swarmcell.files import write_whole
+from swarmcell.model.study import Study
 from swarmcell.node import claims
 from swarmcell.node import ledger as ledgers
 from swarmcell.node.claims import Others
@@ -36,7 +38,10 @@ NOT_ALLOWED = (
     "Whether another hospital trained on the same cells under another name was not looked for: the study's rules have "
     "no cell_digests."
 )
-
+NOT_UNDER_NOISE = (
+    "Whether another hospital trained on the same cells under another name was not looked for: under the study's "
+    "differential privacy no digest of a cell may leave a site."
+)
 NOT_HERE = (
     f"Whether another hospital trained on the same cells under another name was not looked for: {ELSEWHERE} is not "
     "beside the model. The run's train --join, given once more, writes it."
@@ -60,7 +65,7 @@ class _Sides:
 # -- when training -------------------------------------------------------------------------------------------------
 
 
-def claim(run: Path, prepared: Sequence[Path], swarm: str, *, is_shared: bool) -> Claim:
+def claim(run: Path, prepared: Sequence[Path], swarm: str, *, shown: Sequence[Codes] | None = None) -> Claim:
     """Write down whom this site trains on, and return what the peer says of it.
 
     Parameters
@@ -71,29 +76,49 @@ def claim(run: Path, prepared: Sequence[Path], swarm: str, *, is_shared: bool) -
         This site's prepared files.
     swarm
         Digest of the swarm (hex): sketches of two swarms say nothing of each other.
-    is_shared
-        Whether other members may read the sketches (never the names).
+    shown
+        Rows of each file whose cells are in sums that leave this site: other members may read sketches of these
+        (never the names). A cell that the floors keep at the site is in no sum, and in no sketch. `None`: no sketch.
     """
     kept = _stored(run / TRAINED)
-    donors: dict[str, list[str]] = dict(kept.get("donors", {}))
-    found: dict[str, list[Digests]] = {}
-    for path in prepared:
-        for donor, digests in sketches.of_file(path, _key(swarm), TRAIN).items():
-            found.setdefault(donor, []).append(digests)
-    n_kept = int(kept.get("kept", 0)) or sketches.kept_per_donor(len(found))
-    for donor, parts in found.items():
-        both = [*parts, _digests(donors.get(donor, []))]
-        donors[donor] = [f"{value:016x}" for value in sketches.sketch(np.concatenate(both), n_kept).digests]
-    content = {"swarm": swarm, "salt": kept.get("salt") or token_hex(32), "kept": n_kept, "donors": donors}
+    files = [sketches.of_file(path, _key(swarm), TRAIN) for path in prepared]
+    here = _gathered(file.by_donor() for file in files)
+    n_kept = int(kept.get("kept", 0)) or sketches.kept_per_donor(len(here))
+    content: dict[str, Any] = {"swarm": swarm, "salt": kept.get("salt") or token_hex(32), "kept": n_kept}
+    content["donors"] = _grown(kept.get("donors", {}), here, n_kept)
+    if shown is not None:
+        there = _gathered(file.by_donor(among) for file, among in zip(files, shown, strict=True))
+        content["shown"] = _grown(kept.get("shown", {}), there, n_kept)
     raw = (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
     write_whole(run / TRAINED, raw, force=True, mode=0o600)
-    return Claim(commitment=_commitment(raw), shared=_shared(donors, n_kept) if is_shared else b"")
+    return Claim(commitment=_commitment(raw), shared=b"" if shown is None else _shared(content["shown"], n_kept))
+
+
+def _gathered(files: Iterable[Mapping[str, Digests]]) -> dict[str, list[Digests]]:
+    """Return the digests of each donor in several files."""
+    found: dict[str, list[Digests]] = {}
+    for digests_of in files:
+        for donor, digests in digests_of.items():
+            found.setdefault(donor, []).append(digests)
+    return found
+
+
+def _grown(
+    kept: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[Digests]], n_kept: int
+) -> dict[str, Sequence[str]]:
+    """Return the sketches that were kept, grown by what was found."""
+    grown = dict(kept)
+    for donor, parts in found.items():
+        lowest = sketches.sketch(np.concatenate([*parts, _digests(kept.get(donor, []))]), n_kept).digests
+        grown[donor] = [f"{value:016x}" for value in lowest]
+    return grown
 
 
 def _shared(donors: Mapping[str, Sequence[str]], n_kept: int) -> bytes:
-    """Return the sketches without names, in an order that says nothing."""
+    """Return the sketches without names, in an order that says nothing; donors without a digest are not counted."""
     n = min(n_kept, sketches.kept_per_donor(len(donors)))
-    return encode({"kept": n, "donors": sorted(bytes.fromhex("".join(lowest[:n])) for lowest in donors.values())})
+    rows = (bytes.fromhex("".join(lowest[:n])) for lowest in donors.values() if lowest)
+    return encode({"kept": n, "donors": sorted(rows)})
 
 
 def keep_others(run: Path, others: Others) -> tuple[str, ...]:
@@ -107,7 +132,10 @@ def keep_others(run: Path, others: Others) -> tuple[str, ...]:
         else:
             shared[name] = content.hex()
     table = {"sites": shared, "silent": sorted(silent)}
-    write_whole(run / ELSEWHERE, (json.dumps(table, sort_keys=True) + "\n").encode(), force=True, mode=0o600)
+    raw = (json.dumps(table, sort_keys=True) + "\n").encode()
+    with ledgers.opened_to_look(run / LEDGER) as ledger:
+        ledger.note(ELSEWHERE, sha256(raw).digest())
+    write_whole(run / ELSEWHERE, raw, force=True, mode=0o600)
     kept = _stored(run / TRAINED)
     own = {donor: _sketch(lowest, kept) for donor, lowest in kept["donors"].items()}
     twice = _twice(own, {name: _opened(bytes.fromhex(raw)) for name, raw in shared.items()})
@@ -120,7 +148,7 @@ def keep_others(run: Path, others: Others) -> tuple[str, ...]:
 # -- when evaluating -----------------------------------------------------------------------------------------------
 
 
-def refuse_trained_on(files: Sequence[Path], models: Iterable[Path]) -> tuple[str, ...]:
+def refuse_trained_on(files: Sequence[Path], models: Mapping[Path, Study]) -> tuple[str, ...]:
     """Refuse held-out donors whom a model's swarm trained on, by the run beside the model; return what is to be said.
 
     Parameters
@@ -128,31 +156,32 @@ def refuse_trained_on(files: Sequence[Path], models: Iterable[Path]) -> tuple[st
     files
         Prepared files that hold out donors.
     models
-        Model files. Only a run in a swarm has a ledger beside them.
+        Model files, and the study of each. Only a run in a swarm has a ledger beside them.
 
     Raises
     ------
     ModelError
         If this site trained on a held-out donor, by name or by cells, or another site by cells.
     TamperedError
-        If the list beside a model is not the one that the ledger holds the digest of, or is gone.
+        If a list beside a model is not the one that the ledger holds the digest of, or this site's own is gone.
     """
     notes: list[str] = []
+    private = {path.parent for path, study in models.items() if study.privacy.differential_privacy is not None}
     for run in sorted({model.parent for model in models}):
         if (run / LEDGER).is_file() and (proved := _proved(run)) is not None:
             kept, sides = proved
             for path in files:
-                held = sketches.of_file(path, _key(kept["swarm"]), HELD_OUT)
+                held = sketches.of_file(path, _key(kept["swarm"]), HELD_OUT).by_donor()
                 _refuse_own(path, held, sides.own)
                 _refuse_elsewhere(path, held, sides.others)
-            notes += _said(sides)
+            notes += [NOT_UNDER_NOISE] if run in private else _said(sides)
     return tuple(notes)
 
 
 def _proved(run: Path) -> tuple[dict[str, Any], _Sides] | None:
     """Return the list of a run that its ledger holds the digest of; `None` where this site never said anything."""
     with ledgers.opened_to_look(run / LEDGER) as ledger:
-        said = claims.newest_own(ledger)
+        said, noted = claims.newest_own(ledger), ledger.noted(ELSEWHERE)
     if said is None:
         return None
     path = run / TRAINED
@@ -163,12 +192,22 @@ def _proved(run: Path) -> tuple[dict[str, Any], _Sides] | None:
             "was trained on. Bring the file back from a copy of the run, or train again."
         )
         raise TamperedError(msg)
-    kept = _stored(path)
-    elsewhere = _stored(run / ELSEWHERE)
+    kept, elsewhere = _stored(path), _elsewhere(run / ELSEWHERE, noted)
     others = {name: _opened(bytes.fromhex(raw)) for name, raw in elsewhere.get("sites", {}).items()}
     own = {donor: _sketch(lowest, kept) for donor, lowest in kept["donors"].items()}
     silent = tuple(elsewhere.get("silent", ()))
     return kept, _Sides(own, others, silent, is_allowed=bool(said.content), is_here=bool(elsewhere))
+
+
+def _elsewhere(path: Path, noted: bytes) -> dict[str, Any]:
+    """Return what other members showed, as the run kept it; empty where it is gone, which is said."""
+    if noted and path.is_file() and sha256(path.read_bytes()).digest() != noted:
+        msg = (
+            f"{path}: is not what other members showed by this site's ledger, so nobody can tell whom they trained on. "
+            "The run's train --join, given once more, writes it anew."
+        )
+        raise TamperedError(msg)
+    return _stored(path)
 
 
 def _refuse_own(path: Path, held: Mapping[str, Digests], own: Mapping[str, Sketch]) -> None:
