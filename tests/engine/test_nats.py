@@ -248,6 +248,72 @@ def test_no_server_at_all_is_said_with_its_address(swarm, impatient):
     run(scenario())
 
 
+# -- what a replica lacks --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """Positions that the replica, from which a reader is served, does not hold."""
+    positions = set()
+    whole = nats_pull.Puller.next
+
+    async def lossy(puller, wait_s):
+        with contextlib.suppress(nats_pull._Ended):  # all that was asked for was sent
+            while (got := await whole(puller, wait_s)) is not None and got[0] in positions:
+                if not got[2]:
+                    return None
+            return got
+
+    monkeypatch.setattr(nats_pull.Puller, "next", lossy)
+    return positions
+
+
+@pytest.mark.parametrize("lacking", [range(1, 4), range(10, 19), range(140, 151), range(1, 151), range(40, 130, 7)])
+def test_what_a_replica_lacks_is_read_from_the_leader(nats_cluster, swarm, lost, lacking):
+    swarm = hashlib.sha256(swarm + bytes(lacking)).digest()
+    wanted = [(i, f"entry {i}".encode()) for i in range(1, 151)]
+
+    async def scenario():
+        async with nats_cluster.opened(swarm=swarm) as log:
+            await log.append([raw for _, raw in wanted])
+            lost.update(lacking)
+            found = []
+            while rows := await log.read(len(found) + 1):
+                found += rows
+            assert found == wanted
+            assert await log.read(5, limit=20) == wanted[4:24]
+
+    run(scenario())
+
+
+def test_a_follower_is_given_what_its_replica_lacks(nats_cluster, swarm, lost):
+    wanted = [(i, f"entry {i}".encode()) for i in range(1, 301)]
+    lost.update({1, 2, *range(100, 200), 250})
+
+    async def scenario():
+        async with nats_cluster.opened(swarm=swarm) as log:
+            await log.append([raw for _, raw in wanted])
+            found = []
+            async for batch in log.follow(1):
+                found += batch
+                if len(found) >= len(wanted):
+                    break
+            assert found == wanted
+
+    run(scenario())
+
+
+def test_a_replica_that_lacks_entries_shows_no_more_where_the_log_was_trimmed(nats_cluster, swarm, lost):
+    async def scenario():
+        async with nats_cluster.opened(swarm=swarm) as log:
+            await log.append([b"a", b"b", b"c", b"d"])
+            await log.trim(3)
+            lost.add(3)
+            assert await log.read(1) == [(3, b"c"), (4, b"d")]
+
+    run(scenario())
+
+
 # -- what is appended ------------------------------------------------------------------------------------------------
 
 

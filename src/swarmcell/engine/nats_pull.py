@@ -2,14 +2,15 @@
 
 Rules: a consumer lives on one server and may vanish at any time; its reader then makes another where it left off, and
 first compares the last entry it gave out with what now stands there. A consumer numbers what it sends: a hole in these
-numbers is a lost message. What is under way at once is bounded by what was asked for.
+numbers is a lost message. What is under way at once is bounded by what was asked for. Its server may be a replica that
+is behind or lost entries: the end of the log, and a hole in its positions, are asked of the stream's leader.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn
 
 from swarmcell.engine.log import READ_ENTRIES_MAX
@@ -23,6 +24,8 @@ _HEARTBEAT_S = 0.5
 _SILENCE_S = 2.0  # four heartbeats
 _ASK_FOR_S = 30.0
 _FORGET_AFTER_S = 15  # an idle consumer is removed by the server
+_NO_END = 2**63
+_FROM_LEADER_MAX = 64  # entries at a time that one replica lacks; a reader asks again for more
 _DONE = {"404", "408", "409"}  # nothing (more) to send, time is up, or over the size that was asked for
 
 
@@ -142,9 +145,9 @@ def _delivery(reply: str) -> tuple[int, int, int]:
 
 
 async def read(connection: Connection, stream: Stream, start: int, limit: int) -> list[tuple[int, bytes]]:
-    """Return at most `limit` entries from a position on; fewer where they are large."""
+    """Return at most `limit` entries from a position on; fewer where they are large, none only beyond the end."""
 
-    async def attempt(_: float) -> list[tuple[int, bytes]]:
+    async def attempt(_: float) -> tuple[list[tuple[int, bytes]], int]:
         puller = Puller(connection, stream)
         try:
             await puller.open(start)
@@ -155,16 +158,48 @@ async def read(connection: Connection, stream: Stream, start: int, limit: int) -
         finally:
             await puller.close()
 
-    return await connection.insist("read the log", attempt)
+    shown, following = await connection.insist("read the log", attempt)
+    found = await _without_holes(stream, start, shown)
+    if following or found[-1:] != shown[-1:]:
+        return found[:limit]
+    end = found[-1][0] + 1 if found else start
+    return found + await _of_leader(stream, end, limit - len(found))
 
 
-async def _drain(puller: Puller, limit: int) -> list[tuple[int, bytes]]:
+async def _drain(puller: Puller, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return what one replica shows, and how many entries it has beyond."""
     found: list[tuple[int, bytes]] = []
+    following = 0
     while len(found) < limit and (got := await puller.next(_SILENCE_S)) is not None:
         position, raw, following = got
         found.append((position, raw))
         if not following:
             break
+    return found, following
+
+
+async def _without_holes(stream: Stream, start: int, shown: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return what a replica showed from `start` on, with what it lacks in between; cut short where it lacks much."""
+    found: list[tuple[int, bytes]] = []
+    for position, raw in shown:
+        if start < position:
+            found += await _of_leader(stream, start, _FROM_LEADER_MAX, below=position)
+            if found and found[-1][0] + 1 < position:
+                break
+        found.append((position, raw))
+        start = position + 1
+    return found
+
+
+async def _of_leader(stream: Stream, start: int, limit: int, below: int = _NO_END) -> list[tuple[int, bytes]]:
+    """Return what the stream's leader holds from one position on, and below another; none where it was trimmed."""
+    found: list[tuple[int, bytes]] = []
+    while start < below and len(found) < min(limit, _FROM_LEADER_MAX):
+        rows = await stream.get(start)
+        if not rows or rows[0][0] >= below:
+            break
+        found += rows
+        start = rows[0][0] + 1
     return found
 
 
@@ -183,11 +218,14 @@ async def follow(connection: Connection, stream: Stream, start: int) -> AsyncIte
             with connection.waking(puller.wake):
                 await _resume(puller, stream, start, last)
                 while True:
-                    batch = await _next_batch(puller)
+                    shown = await _next_batch(puller)
+                    batch = await _without_holes(stream, start, shown)
                     if batch:
                         start = batch[-1][0] + 1
                         last = batch[-1][0], hashlib.sha256(batch[-1][1]).digest()
                         yield batch
+                    if batch[-1:] != shown[-1:]:
+                        break
         except _Ended:
             await asyncio.sleep(0.05)
         finally:
