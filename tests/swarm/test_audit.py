@@ -14,9 +14,10 @@ from swarmcell.swarm.audit_entries import read_entry
 from swarmcell.swarm.body import body_digest, decode_body
 from swarmcell.swarm.encoding import EncodingError, decode, encode
 from swarmcell.swarm.entries import decode_entry, encode_entry
-from swarmcell.swarm.payloads import Approve, Attest, Blob, Commit, Patience, Propose, Update
+from swarmcell.swarm.payloads import Approve, Attest, Blob, Checkpoint, Commit, Patience, Propose, Update
 from swarmcell.swarm.proposals import key_digest
 from swarmcell.swarm.replay import replay
+from swarmcell.swarm.state import State
 
 
 def audited(genesis, log):
@@ -384,3 +385,71 @@ def test_a_blobs_chunk_counts_for_its_author_only(history):
         encode_entry(entry.swarm, entry.author, entry.sequence, entry.previous, entry.payload, entry.signature)
         == entry.raw
     )
+
+
+# -- a log whose beginning is gone
+
+
+@pytest.fixture(scope="module")
+def resumed():
+    """Return a world of 24 rounds, its log from the checkpoint of block 10 on, and that block's digest."""
+    world = build(5, n=4, f=0, hostile=False, crash=0.0, rounds_max=24)
+    world.settle(12_000)
+    log = world.engine.log
+    state = State(world.genesis, fake_verify)
+    for position, raw in enumerate(log):
+        state.apply(position, raw)
+        if state.height > 10:
+            return world, log[position:], world.final[10]
+    raise AssertionError
+
+
+def test_a_log_that_begins_at_a_checkpoint_is_audited_from_it(resumed):
+    world, log, digest = resumed
+    found = audited(world.genesis, log)
+    assert found.faults == []
+    assert (found.anchor.height, found.anchor.digest, len(found.anchor.founders)) == (10, digest, 3)
+    assert found.blocks == {height: of for height, of in world.final.items() if height >= 10}
+
+
+def test_a_whole_log_is_audited_from_the_genesis(resumed):
+    world, _, _ = resumed
+    assert audited(world.genesis, world.engine.log).anchor is None
+
+
+def rewritten(world, log, change):
+    """Return the log with every checkpoint changed, and signed again by its author."""
+    made = []
+    for raw in log:
+        entry = decode_entry(raw)
+        said = change(entry.payload) if isinstance(entry.payload, Checkpoint) else entry.payload
+        made.append(signed(world.genesis, entry.author, entry.sequence, entry.previous, said).raw)
+    return made
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_commits_by_fewer_founders_than_a_quorum_vouch_for_nothing(resumed, kept):
+    world, log, _ = resumed
+    forged = rewritten(world, log, lambda said: replace(said, certificate=said.certificate[:kept]))
+    found = audited(world.genesis, forged)
+    assert (found.anchor, found.blocks) == (None, {})
+    assert found.n_checkpoints > 0
+
+
+def test_a_pin_vouches_for_a_checkpoint_and_refuses_another_body(resumed):
+    world, log, digest = resumed
+    bare = rewritten(world, log, lambda said: replace(said, certificate=()))
+    found = audit(world.genesis.encode(), bare, fake_verify, {10: digest})
+    assert (found.anchor.height, max(found.blocks)) == (10, 24)
+    assert all("its author's entry before" in fault for fault in found.faults), "more than the test itself changed"
+    other = audit(world.genesis.encode(), log, fake_verify, {10: h("another")})
+    assert other.anchor.height > 10
+
+
+def test_commits_to_another_body_do_not_vouch_for_a_checkpoint(resumed):
+    world, log, _ = resumed
+
+    def lie(said):
+        return replace(said, content=replace(decode_body(said.content), state=h("another state")).encode())
+
+    assert audited(world.genesis, rewritten(world, log, lie)).anchor is None

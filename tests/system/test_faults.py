@@ -128,3 +128,21 @@ def test_a_peer_that_is_killed_after_its_snapshot_starts_from_it(make_swarm):
         assert book.snapshot() is not None
         assert book.snapshot().position > 0.5 * book.last_position()
     assert_same_end([ended(process) for process in swarm.start_all(rounds=14)], 14)
+
+
+def test_a_swarm_whose_log_and_ledgers_are_trimmed_is_shown_whole_and_verified_from_a_checkpoint(make_swarm):
+    swarm = make_swarm()
+    (swarm.folder / "site.toml").write_text('name = "anybody"\nhistory_gb_max = 0\n')
+    assert_same_end([ended(process, 60) for process in swarm.start_all(rounds=36, sleep_s=0.03)], 36)
+    of_log, of_ledger = (), ("--ledger", str(swarm.folder / "site-b" / "ledger.sqlite"))
+    for where, first in ((of_log, 10), (of_ledger, 0)):
+        said = cli("verify", str(swarm.path), *where).output
+        assert "proven: block " in said
+        assert "a quorum of the founders" in said
+        assert "on trust: how blocks 0 to " in said
+        blocks = json.loads(cli("show", str(swarm.path), *where, "--json", "--quiet").stdout)
+        heights = [block["height"] for block in blocks]
+        assert first <= heights[0] <= 30 * bool(first)
+        assert heights == list(range(heights[0], 37))
+    assert blocks[0]["commits"] is None, "who committed to a block that is trimmed cannot be known"
+    assert "blocks 0 to " in cli("show", str(swarm.path)).output

@@ -8,6 +8,7 @@ import typer
 from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
 
 if TYPE_CHECKING:
+    from swarmcell.workflows.swarm.verify import Verified
     from swarmcell.workflows.swarm.view import Onlooker, SwarmView
 
 app = typer.Typer(no_args_is_help=True, help="Found a swarm, and look at one.")
@@ -149,6 +150,11 @@ def show(  # noqa: PLR0917 (options are arguments)
     if json:
         print_json(blocks_json(seen))
     console().print(swarm_tables.blocks(seen))
+    if seen.blocks and (first := seen.blocks[0].body.height) > 0:
+        say(
+            f"blocks 0 to {first - 1} are not here: they were trimmed below a checkpoint. A ledger that followed them "
+            "still names them: --ledger runs/NAME/ledger.sqlite"
+        )
     next_command("swarmcell swarm verify", swarm)
 
 
@@ -194,7 +200,9 @@ def verify(  # noqa: PLR0917 (options are arguments)
 ) -> None:
     """Check every signature, chain, block and certificate again; with --cells, every merge too.
 
-    Ends with exit code 7 if anything is wrong.
+    Where the beginning of log or ledger was trimmed, it begins at a checkpoint that a quorum of the founders signed (or
+    the invitation in the swarm file vouches for), and says what is proven and what is taken on trust. Ends with exit
+    code 7 if anything is wrong.
 
     Example: `swarmcell swarm verify swarm.toml --cells site-a.h5ad --identity site-a`
     """
@@ -208,6 +216,7 @@ def verify(  # noqa: PLR0917 (options are arguments)
         f"{found.entries} entries, {found.signatures} signatures, {found.blocks} blocks, {found.commits} commits, "
         f"{found.merges} merges and {found.evaluations} evaluations checked"
     )
+    _say_where_it_begins(found)
     if not cells:
         say("no merge was computed again: --cells SITE.h5ad (prepared cells of the study) does that")
     for why, n in found.strange.items():
@@ -218,3 +227,15 @@ def verify(  # noqa: PLR0917 (options are arguments)
             msg += "\nA server may have lost what members hold: verify their copy, --ledger runs/NAME/ledger.sqlite"
         raise TamperedError(msg)
     next_command("swarmcell swarm status", swarm)
+
+
+def _say_where_it_begins(found: "Verified") -> None:
+    """Say what a history whose beginning is trimmed proves, and what not."""
+    if not found.on_trust:
+        return
+    say(f"the beginning is trimmed: checked from the checkpoint of block {found.begins} on")
+    for said in found.proven:
+        say(f"proven: {said}")
+    for said in found.on_trust:
+        say(f"on trust: {said}")
+    say("a member's ledger that was never trimmed proves the rest: --ledger runs/NAME/ledger.sqlite")

@@ -118,7 +118,7 @@ name = "{name}"
 # identity = "{name}"
 
 # How much of the log and of this site's ledger is kept, in GB; more is trimmed, never above a checkpoint that a quorum
-# has opened. What is trimmed cannot be verified any more.
+# has opened. What is trimmed cannot be verified any more, but by the signatures of that checkpoint.
 # history_gb_max = 8.0
 
 # How this site reaches the log that all sites share.

@@ -112,6 +112,17 @@ async def newest_checkpoint(log: Log, state: State) -> State | None:
     return best
 
 
+async def first_checkpoint(log: Log, state: State) -> State | None:
+    """Return a state from the first checkpoint in the log that lies beyond `state` and that its roster vouches for."""
+    position = 0
+    while batch := await log.read(position + 1):
+        for _, raw in batch:
+            if (found := _later(state, None, raw)) is not None:
+                return found
+        position = batch[-1][0]
+    return None
+
+
 def _later(state: State, best: State | None, raw: bytes) -> State | None:
     try:
         entry = decode_entry(raw)

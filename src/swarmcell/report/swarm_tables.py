@@ -79,7 +79,7 @@ def blocks(seen: SwarmView) -> Table:
             block["changed"] or ("all" if len(merged) == n_members else ", ".join(merged)),
             left_out,
             block["state"][:12],
-            f"{block['commits']} of {n_members}",
+            f"{block['commits']} of {n_members}" if block["commits"] else "trimmed",
         )
     return table
 

@@ -3,7 +3,8 @@
 From the genesis' bytes and the log's it checks encodings, signatures, members' chains, certificates, and that every
 final body follows: from the one before, from contributions that stand in the log with their chunks, from approved
 proposals. It does not merge (who holds the keys and the task can, block by block), and it does not judge when a round
-closed: what a view decided depends on the order in which its voters read.
+closed: what a view decided depends on the order in which its voters read. In a log whose beginning is trimmed it begins
+at a checkpoint's block that founders or a pin vouch for (`audit_checkpoints`), and checks nothing before.
 
 Total: any bytes are audited without an exception; only the genesis must be one.
 """
@@ -16,7 +17,8 @@ from typing import Any
 
 import cbor2
 
-from swarmcell.swarm.audit_entries import Verify, read_body, read_entry
+from swarmcell.swarm.audit_checkpoints import Anchor, anchors
+from swarmcell.swarm.audit_entries import Verify, body_name, read_body, read_entry
 
 _ZERO = bytes(32)
 
@@ -35,6 +37,10 @@ class Audit:
         Entries read, and those of this swarm whose signature holds.
     ignored
         How many of the others, by reason; anybody who can write to an engine can make such.
+    anchor
+        The checkpoint's block at which it began; `None`: at the genesis.
+    n_checkpoints
+        How many checkpoints the log holds, vouched for or not.
     """
 
     blocks: dict[int, bytes] = field(default_factory=dict)
@@ -42,6 +48,8 @@ class Audit:
     n_entries: int = 0
     n_signed: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
+    anchor: Anchor | None = None
+    n_checkpoints: int = 0
 
 
 @dataclass
@@ -53,6 +61,7 @@ class _Log:
     approvals: dict[bytes, set[bytes]] = field(default_factory=dict)
     chains: dict[tuple[bytes, int], tuple[bytes, bytes]] = field(default_factory=dict)
     twice: set[tuple[bytes, int]] = field(default_factory=set)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,14 @@ class _Step:
         return (len(self.roster) + self.f) // 2 + 1
 
 
-def audit(genesis: bytes, raws: Iterable[bytes], verify: Verify) -> Audit:
-    """Check a whole log against the genesis' canonical bytes."""
+def audit(genesis: bytes, raws: Iterable[bytes], verify: Verify, pins: Mapping[int, bytes] | None = None) -> Audit:
+    """Check a log against the genesis' canonical bytes.
+
+    Parameters
+    ----------
+    pins
+        Body digests by height that somebody trusted vouches for.
+    """
     found, log = Audit(), _Log()
     rules = cbor2.loads(genesis)
     swarm = hashlib.sha256(b"swarmcell/genesis/v1\0" + genesis).digest()
@@ -87,7 +102,15 @@ def audit(genesis: bytes, raws: Iterable[bytes], verify: Verify) -> Audit:
         else:
             found.n_signed += 1
             _file(log, hashlib.sha256(raw).digest(), entry)
-    members = _walk(rules, log, found)
+    found.n_checkpoints = len(log.checkpoints)
+    founding = _founding(rules)
+    step = founding if _decided(log, founding) else _resumed(log, swarm, rules, verify, pins or {}, found) or founding
+    members = founding.keys | _walk(step, rules, log, found)
+    found.faults += [
+        f"block {height}: it is not the one that is vouched for"
+        for height, digest in sorted((pins or {}).items())
+        if found.blocks.get(height, digest) != digest
+    ]
     found.faults += _chain_faults(log, members)
     return found
 
@@ -100,24 +123,22 @@ def _file(log: _Log, digest: bytes, entry: dict[str, Any]) -> None:
     match entry["kind"]:
         case "blob":
             log.chunks.add((author, _sha256(payload["content"])))
-        case "commit" if not payload["content"] or _body_digest(payload["content"]) == payload["body"]:
+        case "commit" if not payload["content"] or body_name(payload["content"]) == payload["body"]:
             votes = log.commits.setdefault(payload["height"], {})
             votes.setdefault((payload["view"], payload["body"]), set()).add(author)
             log.bodies[payload["body"]] = payload["content"] or log.bodies.get(payload["body"], b"")
         case "next":
-            log.bodies[_body_digest(payload["content"])] = payload["content"]
+            log.bodies[body_name(payload["content"])] = payload["content"]
         case "approve":
             log.approvals.setdefault(payload["proposal"], set()).add(author)
+        case "checkpoint":
+            log.checkpoints.append(payload)
         case "propose" | "update" | "statistics" | "accept":
             log.entries[digest] = entry
 
 
 def _sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
-
-
-def _body_digest(content: bytes) -> bytes:
-    return _sha256(b"swarmcell/body/v1\0" + content)
 
 
 def _chain_faults(log: _Log, members: set[bytes]) -> list[str]:
@@ -133,10 +154,29 @@ def _chain_faults(log: _Log, members: set[bytes]) -> list[str]:
     return faults
 
 
-def _walk(rules: Mapping[str, Any], log: _Log, found: Audit) -> set[bytes]:
-    """Follow the final blocks from the genesis; return everybody who was ever a member."""
+def _founding(rules: Mapping[str, Any]) -> _Step:
+    """Return the step before the first block."""
     founders = sorted([m["name"], m["signing_key"], m["sealing_key"], 0] for m in rules["founders"])
-    step = _Step(None, _ZERO, 0, sorted(founders, key=lambda row: row[1]), rules["f"])
+    return _Step(None, _ZERO, 0, sorted(founders, key=lambda row: row[1]), rules["f"])
+
+
+def _resumed(
+    log: _Log, swarm: bytes, rules: Mapping[str, Any], verify: Verify, pins: Mapping[int, bytes], found: Audit
+) -> _Step | None:
+    """Return the step after the oldest vouched checkpoint on which a block follows, or else after the newest."""
+    steps = []
+    for anchor in anchors(log.checkpoints, swarm, rules, verify, pins):
+        found.anchor = anchor
+        steps.append(_Step(anchor.body, anchor.digest, anchor.height + 1, anchor.body["roster"], anchor.body["f"]))
+        if _decided(log, steps[-1]):
+            break
+    if found.anchor is not None:
+        found.blocks[found.anchor.height] = found.anchor.digest
+    return steps[-1] if steps else None
+
+
+def _walk(step: _Step, rules: Mapping[str, Any], log: _Log, found: Audit) -> set[bytes]:
+    """Follow the final blocks from a step on; return everybody who was a member since."""
     members = step.keys
     while decided := _decided(log, step):
         if len(decided) > 1:

@@ -3,6 +3,7 @@
 Total: any bytes give an entry, a body, or a word for why they are none.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -108,3 +109,8 @@ def read_body(raw: bytes) -> dict[str, Any] | None:
     """Return a body; `None` if these bytes are none."""
     body = _canonical(raw)
     return body if _fits(body, _BODY) and body["roster"] else None
+
+
+def body_name(content: bytes) -> bytes:
+    """Return what votes call a body: a digest of its bytes."""
+    return hashlib.sha256(b"swarmcell/body/v1\0" + content).digest()

@@ -41,7 +41,7 @@ class Founding:
         """Return the accepts that brought a key, in log order."""
         return [(entry, payload) for entry, payload in self.accepts.values() if payload.wraps]
 
-    def wrap(self, entry: Entry, payload: Wrap | Propose, position: int, *, wanted: bool = False) -> str:
+    def wrap(self, entry: Entry, payload: Wrap | Propose | Accept, position: int, *, wanted: bool = False) -> str:
         """Take up a key sealed once more, or with a proposal; return why it does not count, or nothing."""
         return self._take(entry, position, payload.key_digest, payload.wraps, wanted=wanted)
 

@@ -2,38 +2,39 @@
 
 Rules: nothing that a peer concluded is believed. Which block is final, and that it follows, is said by an auditor that
 shares no code with the peers (`swarm.audit`); what a peer would hold final by the same bytes (`State`) must be the same
-blocks, each with its certificate. The merges are computed again from the sealed contributions, which takes an identity
-of the swarm and prepared cells of the study (for their features; no cell of them is used).
+blocks, each with its certificate. Where the log's beginning is trimmed both begin at a checkpoint (`verify_start`), and
+what is proven and what is taken on trust is said. The merges are computed again from the sealed contributions
+(`verify_merges`), which takes an identity of the swarm and prepared cells of the study (for their features; no cell of
+them is used).
 """
 
-import hashlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from swarmcell.config.swarm_file import study_of
-from swarmcell.errors import ConfigError, SwarmcellError
-from swarmcell.node import ledger as ledgers
-from swarmcell.node import work
-from swarmcell.node.blobs import Keyring
-from swarmcell.node.identity import Identity, verify
-from swarmcell.node.ledger import Cursor, Ledger, Read
-from swarmcell.node.task import Task
-from swarmcell.node.work import Bench
-from swarmcell.swarm.actions import Merge
-from swarmcell.swarm.audit import audit
-from swarmcell.swarm.blocks import Block, Merged
+from swarmcell.errors import ConfigError, SwarmcellError, TamperedError
+from swarmcell.node.identity import verify
+from swarmcell.swarm.audit import Audit, audit
+from swarmcell.swarm.blocks import Block
 from swarmcell.swarm.body import body_digest
 from swarmcell.swarm.encoding import EncodingError
 from swarmcell.swarm.entries import NO_DIGEST, decode_entry
 from swarmcell.swarm.genesis import Genesis, quorum
 from swarmcell.swarm.payloads import Commit, Evaluation
 from swarmcell.swarm.state import State
-from swarmcell.swarm.views import retrace
 from swarmcell.workflows.evaluation import site_counts
+from swarmcell.workflows.swarm.verify_merges import Merger
+from swarmcell.workflows.swarm.verify_start import (
+    Known,
+    Start,
+    begin,
+    bodies_by_height,
+    body_faults,
+    on_trust,
+    proven,
+)
 
+NOTHING_MORE = Known()
 FAULTS_SHOWN = 50
 
 
@@ -45,6 +46,10 @@ class Verified:
     ----------
     entries, signatures, blocks, commits, merges, evaluations
         How many of each were checked and found right.
+    begins
+        Height of the first block: over 0 where the log's beginning is trimmed, and a checkpoint's block comes first.
+    proven, on_trust
+        Where it begins at a checkpoint: what that proves, and what is taken on trust; in words.
     faults
         What is wrong with the history; empty if nothing is.
     strange
@@ -57,6 +62,9 @@ class Verified:
     commits: int = 0
     merges: int = 0
     evaluations: int = 0
+    begins: int = 0
+    proven: list[str] = field(default_factory=list)
+    on_trust: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     strange: dict[str, int] = field(default_factory=dict)
 
@@ -66,28 +74,99 @@ class Verified:
             self.faults.append(what)
 
 
-def verify_history(genesis: Genesis, entries: Sequence[bytes], merger: "Merger | None" = None) -> Verified:
+def verify_history(
+    genesis: Genesis, entries: Sequence[bytes], merger: Merger | None = None, known: Known = NOTHING_MORE
+) -> Verified:
     """Check a history; with a `merger`, every merge too."""
     found = Verified()
-    blocks = _Blocks(genesis, found)
-    state = State(genesis, verify)
+    audited, by_ledger = _audit(genesis, entries, known)
+    try:
+        start = begin(genesis, entries, audited, known, by_ledger=by_ledger)
+    except TamperedError as error:
+        found.fault(str(error))
+        return found
+    state, blocks = start.state, _Blocks(genesis, found)
+    if start.first is not None:
+        blocks.begin_at(start.first)
+    merger = None if merger is None else _ready(merger, entries, audited, start, known, found)
     for position, raw in enumerate(entries, start=1):
-        if merger is not None:
-            merger.keep(position, raw)
         for block in state.apply(position, raw).blocks:
             blocks.check(block)
             if merger is not None:
                 _check_merge(merger, state, block, found)
     if state.halted:
         found.fault(state.halted)
+    _say_start(genesis, start, blocks, known, found)
     _check_evaluations(genesis, state, blocks.states, found)
-    _check_audit(genesis, entries, {height: block.digest for height, block in state.blocks.items()}, found)
-    if not found.blocks:
-        found.fault(
-            "no block is final: there is no history to verify yet, or its beginning was trimmed below a checkpoint. "
-            "Then verify the ledger of a member that holds it all: --ledger"
-        )
+    _take_up(audited, {height: block.digest for height, block in state.blocks.items()}, found)
+    if not audited.blocks:
+        found.fault(_nothing_final(audited))
     return found
+
+
+def _audit(genesis: Genesis, entries: Sequence[bytes], known: Known) -> tuple[Audit, bool]:
+    """Audit the entries; if nobody vouches for a checkpoint, the ledger's own word (true) will do."""
+    audited = audit(genesis.encode(), entries, verify, known.pins)
+    if audited.blocks or not known.bodies:
+        return audited, False
+    return audit(genesis.encode(), entries, verify, {**bodies_by_height(known), **known.pins}), True
+
+
+def _nothing_final(audited: Audit) -> str:
+    if audited.n_checkpoints:
+        return (
+            "the log's beginning is trimmed, and neither a quorum of the founders nor the swarm file vouches for a "
+            "checkpoint in it: members have changed since. Take the swarm file of a fresh invitation (swarm invite), "
+            "or verify the ledger of a member: --ledger"
+        )
+    return (
+        "no block is final: there is no history to verify yet, or its beginning was trimmed below a checkpoint. "
+        "Then verify the ledger of a member that holds it all: --ledger"
+    )
+
+
+def _ready(
+    merger: Merger, entries: Sequence[bytes], audited: Audit, start: Start, known: Known, found: Verified
+) -> Merger | None:
+    """Give a merger all entries, and the state to begin from; `None` (a fault) if that cannot be opened."""
+    merger.keep(entries)
+    try:
+        if start.checkpoint is not None:
+            merger.begin(*start.checkpoint, audited.blocks.values(), known.founding)
+    except SwarmcellError as error:
+        found.fault(
+            f"no merge can be computed again: the checkpoint of block {start.height} does not open ({error}). The "
+            "swarm's key may be trimmed from the log: verify the ledger of this identity's own peer, --ledger"
+        )
+        return None
+    return merger
+
+
+def _check_merge(merger: Merger, state: State, block: Block, found: Verified) -> None:
+    before = state.blocks.get(block.body.height - 1)
+    base = b"" if before is None else before.body.state
+    try:
+        merged = merger.state_of(state, block, base)
+    except SwarmcellError as error:
+        found.fault(f"block {block.body.height}: its merge cannot be computed again ({error})")
+        return
+    if merged != block.body.state:
+        found.fault(f"block {block.body.height}: merging again gives another state ({merged.hex()[:16]}…)")
+        return
+    found.merges += 1
+
+
+def _say_start(genesis: Genesis, start: Start, blocks: "_Blocks", known: Known, found: Verified) -> None:
+    """Say what is proven and what is not, if the verification did not begin at the genesis."""
+    if start.checkpoint is None:
+        return
+    found.begins = start.height
+    faults, bodies = body_faults(genesis, known, start)
+    for fault in faults:
+        found.fault(fault)
+    blocks.states.update(body.state for body in bodies)
+    merged = found.merges > 0 and found.merges == blocks.height - start.height
+    found.proven, found.on_trust = proven(start, blocks.height, bodies, merged=merged), on_trust(start)
 
 
 def _check_evaluations(genesis: Genesis, state: State, states: set[bytes], found: Verified) -> None:
@@ -99,6 +178,11 @@ def _check_evaluations(genesis: Genesis, state: State, states: set[bytes], found
     names = {standing.member.signing_key: standing.member.name for standing in state.roster.standings}
     for (author, of), (_, entry) in sorted(state.evaluations.items()):
         who = f"{names.get(author, author.hex()[:16])}, evaluation of {of.hex()[:16]}"
+        if found.begins and of not in states:
+            found.strange["an evaluation of a state whose block is trimmed"] = (
+                found.strange.get("an evaluation of a state whose block is trimmed", 0) + 1
+            )
+            continue
         wrong = [] if of in states else ["no final block holds this state"]
         if study is not None and isinstance(entry.payload, Evaluation):
             wrong += site_counts.faults(entry.payload.counts, study)
@@ -107,10 +191,10 @@ def _check_evaluations(genesis: Genesis, state: State, states: set[bytes], found
         found.evaluations += not wrong
 
 
-def _check_audit(genesis: Genesis, entries: Sequence[bytes], held: Mapping[int, bytes], found: Verified) -> None:
+def _take_up(audited: Audit, held: Mapping[int, bytes], found: Verified) -> None:
     """Take up what the auditor says, and hold what a peer takes for final (`held`) to it."""
-    audited = audit(genesis.encode(), entries, verify)
-    found.entries, found.signatures, found.strange = audited.n_entries, audited.n_signed, dict(audited.ignored)
+    found.entries, found.signatures = audited.n_entries, audited.n_signed
+    found.strange |= audited.ignored
     for fault in audited.faults:
         found.fault(fault)
     for height in sorted(audited.blocks.keys() | held.keys()):
@@ -134,7 +218,19 @@ class _Blocks:
         self.roster = frozenset(member.signing_key for member in self.genesis.founders)
         self.f = self.genesis.f
 
+    def begin_at(self, block: Block) -> None:
+        """Take up a checkpoint's block, for which somebody known vouches."""
+        self.found.blocks += 1
+        self._follow(block)
+
+    def _follow(self, block: Block) -> None:
+        body = block.body
+        self.states.add(body.state)
+        self.height, self.previous = body.height, block.digest
+        self.roster, self.f = frozenset(standing.member.signing_key for standing in body.roster), body.f
+
     def check(self, block: Block) -> None:
+        """Check a block, the next one."""
         body = block.body
         wrong = {
             "its height does not follow": body.height != self.height + 1,
@@ -150,9 +246,7 @@ class _Blocks:
             self.found.fault(f"block {body.height}: {len(signers)} members committed to it, {needed} are needed")
         self.found.commits += len(signers)
         self.found.blocks += 1
-        self.states.add(body.state)
-        self.height, self.previous = body.height, block.digest
-        self.roster, self.f = frozenset(standing.member.signing_key for standing in body.roster), body.f
+        self._follow(block)
 
     def _signer(self, raw: bytes, block: Block) -> bytes | None:
         """Return who signed this commit, if it is one of a member to this block in its view."""
@@ -165,60 +259,3 @@ class _Blocks:
             return None
         to_this = (said.height, said.view, said.body) == (block.body.height, block.view, block.digest)
         return entry.author if to_this and verify(entry.author, entry.signed_bytes(), entry.signature) else None
-
-
-class Merger:
-    """Computes merges again, in a ledger of its own that is thrown away."""
-
-    def __init__(self, identity: Identity, genesis: Genesis, task: Task, ledger: Ledger) -> None:
-        self._identity = identity
-        self._keyring = Keyring(identity)
-        self._bench = Bench(identity, genesis.digest, task, ledger, self._keyring)
-        self._ledger = ledger
-        self._seen: set[bytes] = set()
-
-    def keep(self, position: int, raw: bytes) -> None:
-        """Keep an entry at its position."""
-        digest = hashlib.sha256(raw).digest()
-        if digest not in self._seen:
-            self._seen.add(digest)
-            self._ledger.store([Read(position, raw, position)], Cursor(position, digest))
-
-    def state_of(self, state: State, block: Block, base: bytes) -> bytes:
-        """Return the digest of the merged state of a block, by this merger's own merge.
-
-        Raises
-        ------
-        SwarmcellError
-            If the swarm key or a contribution is not at hand.
-        """
-        body = block.body
-        self._keyring.begin_epoch(body.epoch, body.key_digest)
-        self._keyring.open(body.key_digest, state.founding.sealed_for(body.key_digest, self._identity.key))
-        if body.kind != "merge":
-            return work.start(self._bench).state if body.height == 0 else base
-        candidate = retrace(state, body)
-        offers = candidate.offers if isinstance(candidate, Merged) else ()
-        merge = Merge(key=block.digest, height=body.height, round=body.round, base=base, offers=offers)
-        return work.merge(self._bench, merge).state
-
-
-def _check_merge(merger: Merger, state: State, block: Block, found: Verified) -> None:
-    before = state.blocks.get(block.body.height - 1)
-    base = b"" if before is None else before.body.state
-    try:
-        merged = merger.state_of(state, block, base)
-    except SwarmcellError as error:
-        found.fault(f"block {block.body.height}: its merge cannot be computed again ({error})")
-        return
-    if merged != block.body.state:
-        found.fault(f"block {block.body.height}: merging again gives another state ({merged.hex()[:16]}…)")
-        return
-    found.merges += 1
-
-
-@contextmanager
-def merging(identity: Identity, genesis: Genesis, task: Task) -> Iterator[Merger]:
-    """Open a merger with a ledger in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder, ledgers.opened(Path(folder) / "ledger.sqlite") as ledger:
-        yield Merger(identity, genesis, task, ledger)

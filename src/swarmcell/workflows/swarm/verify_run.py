@@ -2,16 +2,25 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from swarmcell.config import swarm_file as swarm_files
 from swarmcell.engine.log import Log
 from swarmcell.model import released
 from swarmcell.model.study import Study
 from swarmcell.node import ledger as ledgers
+from swarmcell.node import memory
+from swarmcell.node.ledger import Ledger
 from swarmcell.node.task import Task
+from swarmcell.swarm.entries import NO_DIGEST
+from swarmcell.swarm.genesis import Genesis
+from swarmcell.swarm.me import Me
 from swarmcell.workflows import strata_task
 from swarmcell.workflows.join import Seat, take_seat
-from swarmcell.workflows.swarm.verify import Verified, merging, verify_history
+from swarmcell.workflows.swarm.verify import Verified, verify_history
+from swarmcell.workflows.swarm.verify_merges import merging
+from swarmcell.workflows.swarm.verify_start import Known
 from swarmcell.workflows.swarm.view import open_swarm_log
 from swarmcell.workflows.task import Place, prepare_task
 
@@ -40,18 +49,28 @@ def verify_swarm(
         If a file cannot be read, or is not what was agreed on.
     """
     genesis, log = open_swarm_log(swarm_file, site_file=site_file, identity=identity)
+    known = Known(pins=swarm_files.load(swarm_file).pins)
     if ledger is not None:
         with ledgers.opened_to_look(ledger) as book:
             entries = [raw for _, raw in book.entries()]
+            known = kept_of_trimmed(book, genesis, known)
     else:
         entries = asyncio.run(_read_all(log))
     if not cells:
-        return verify_history(genesis, entries)
+        return verify_history(genesis, entries, known=known)
     seat: Seat = take_seat(swarm_file, identity=identity, site_file=site_file)
     place = Place(f=seat.swarm.swarm.f)
     task = _task(cells, seat.swarm.study, place, start)
     with merging(seat.identity, genesis, task) as merger:
-        return verify_history(genesis, entries, merger)
+        return verify_history(genesis, entries, merger, known)
+
+
+def kept_of_trimmed(book: Ledger, genesis: Genesis, known: Known) -> Known:
+    """Return also what a trimmed ledger keeps of what it forgot."""
+    if not book.is_trimmed():
+        return known
+    founding = memory.recall(book, genesis, Me(NO_DIGEST)).state.founding
+    return replace(known, bodies=book.bodies(), founding=founding)
 
 
 def _task(cells: Sequence[Path], study: Study, place: Place, start: Path | None) -> Task:

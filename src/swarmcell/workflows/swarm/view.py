@@ -1,7 +1,7 @@
 """Looking at a swarm from outside: who is up, where it stands, and its blocks. Reads the log; signs nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from swarmcell.node import ledger as ledgers
 from swarmcell.node import memory, presence
 from swarmcell.node.presence import Presence
 from swarmcell.swarm.blocks import Block
+from swarmcell.swarm.body import body_digest, decode_body
 from swarmcell.swarm.decide import waiting_for
 from swarmcell.swarm.entries import NO_DIGEST
 from swarmcell.swarm.genesis import Genesis
@@ -120,14 +121,25 @@ class Onlooker:
         EngineError
             If the log cannot be read.
         """
-        if self._next < (await self._log.health()).first:  # trimmed: go on from a checkpoint that members vouch for
-            self._state = await memory.newest_checkpoint(self._log, self._state) or self._state
+        if self._next < (await self._log.health()).first:
+            await self._resume()
+        await self._read()
+        heard = presence.read(self._state.swarm, await self._log.announcements())
+        return view(self._state, heard, await self._log.health())
+
+    async def _resume(self) -> None:
+        """Go on in a trimmed log from the first checkpoint that members vouch for, or else from the newest."""
+        self._state = await memory.first_checkpoint(self._log, self._state) or self._state
+        await self._read()
+        beyond = any(said.height > self._state.height for _, _, said in self._state.checkpoints.known.values())
+        if beyond and (newest := await memory.newest_checkpoint(self._log, self._state)) is not None:
+            self._state, self._next = newest, 1  # some of what follows on the first is trimmed
+
+    async def _read(self) -> None:
         while batch := await self._log.read(self._next):
             for position, raw in batch:
                 self._state.apply(position, raw)
             self._next = batch[-1][0] + 1
-        heard = presence.read(self._state.swarm, await self._log.announcements())
-        return view(self._state, heard, await self._log.health())
 
     async def close(self) -> None:
         """Let go of the engine."""
@@ -172,13 +184,22 @@ def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:
     """
     genesis = swarm_files.load(swarm_file).genesis()
     state = State(genesis, identities.verify)
+    bodies: list[bytes] = []
     with ledgers.opened_to_look(ledger) as book:
         if book.is_trimmed():  # the blocks before its snapshot are known by their bodies only
-            state = memory.recall(book, genesis, Me(NO_DIGEST)).state
+            state, bodies = memory.recall(book, genesis, Me(NO_DIGEST)).state, book.bodies()
         else:
             for position, raw in book.entries():
                 state.apply(position, raw)
-    return view(state, {}, None)
+    seen = view(state, {}, None)
+    blocks = {block.body.height: block for block in (*map(_bare, bodies), *seen.blocks)}
+    return replace(seen, blocks=tuple(blocks[height] for height in sorted(blocks)))
+
+
+def _bare(content: bytes) -> Block:
+    """Return a final block of which a ledger keeps the body only: who committed to it in which view is trimmed."""
+    body, name = decode_body(content), body_digest(content)
+    return Block(body=body, content=content, digest=name, view=0, certificate=(), position=0)
 
 
 def view(state: State, heard: Mapping[bytes, Presence], engine: Health | None) -> SwarmView:
@@ -284,7 +305,7 @@ def _block_json(block: Block, last: Block | None, names: Mapping[bytes, str]) ->
         "digest": block.digest.hex(),
         "previous": body.previous.hex(),
         "kind": body.kind,
-        "view": block.view,
+        "view": block.view if block.certificate else None,
         "round": body.round,
         "epoch": body.epoch,
         "changed": _changed(block, last),
@@ -295,7 +316,7 @@ def _block_json(block: Block, last: Block | None, names: Mapping[bytes, str]) ->
         "left_out": {names.get(author, author.hex()): reason for author, _, reason in body.left_out},
         "state": body.state.hex(),
         "about": dict(body.about),
-        "commits": len(block.certificate),
+        "commits": len(block.certificate) or None,
         "finished": body.finished,
         "failure": body.failure,
     }
