@@ -1,5 +1,5 @@
 """`python -m swarmcell`."""
 
-from swarmcell.cli.app import main
+from swarmcell.cli.start import main
 
 main()

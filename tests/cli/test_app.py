@@ -16,6 +16,8 @@ from swarmcell.config import swarm_file
 from swarmcell.model.study import Study
 from swarmcell.node import identity
 
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "sample_data/rna/site-a"
 HEAVY = {"torch", "scanpy", "anndata", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "h5py"}
 FAILING = """\
 import sys
@@ -26,6 +28,19 @@ except SystemExit as ended:
     code = ended.code or 0
 print("imported:", *sorted(name for name in sys.modules if "." not in name))
 sys.exit(code)
+"""
+INTERRUPTED = """\
+import os, signal, sys
+
+class Interrupter:
+    def find_spec(self, name, *_):
+        if name == loading:
+            os.kill(os.getpid(), signal.SIGINT)
+
+loading = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupter())
+from swarmcell.cli.start import main
+main()
 """
 EVERY_HELP = """\
 import sys
@@ -114,6 +129,18 @@ def test_each_kind_of_bad_input_has_its_exit_code_and_no_traceback(
     assert sorted(broken.rglob("*")) == before, "something was half-written"
 
 
+def test_a_swarm_without_this_site_is_refused_at_once_and_leaves_nothing(broken, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(broken)
+    identity.create("site-x")
+    before = sorted(broken.rglob("*"))
+    code, _, err = run(capsys, monkeypatch, "train", "site-a.h5ad", "--join", "swarm.toml", "--identity", "site-x")
+    assert code == 7
+    assert err.startswith("error: swarm.toml: site-x is no member of this swarm: its members are x, y, z.")
+    assert "swarmcell swarm accept" in err
+    assert sorted(broken.rglob("*")) == before, "something was half-written"
+
+
 def test_an_output_that_exists_is_refused_with_its_own_exit_code(study_files, broken, capsys, monkeypatch):
     arguments = ("predict", study_files.merged, study_files.files[0], "--out", broken / "there.csv")
     code, _, err = run(capsys, monkeypatch, *arguments)
@@ -128,8 +155,31 @@ def test_debug_shows_the_traceback_and_nothing_else_does(broken, capsys, monkeyp
     assert "Traceback (most recent call last)" in shown
     _, _, plain = run(capsys, monkeypatch, "train", "nobody.h5ad")
     assert "Traceback" not in plain
-    assert plain.strip().startswith("error: ")
+    assert plain.startswith("error: "), "in a log, nothing stands before the error, not even a blank line"
     assert "nobody.h5ad" in plain
+
+
+@pytest.mark.parametrize("loading", ["typer", "swarmcell.cli.train", "pydantic"])
+def test_ctrl_c_before_a_command_begins_ends_in_one_line(loading, tmp_path):
+    done = interrupted_while(loading, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; nothing had begun.\n")
+
+
+@pytest.mark.parametrize("loading", ["swarmcell.workflows.preprocess", "numpy", "anndata", "scipy.sparse"])
+def test_ctrl_c_while_a_command_loads_what_it_needs_ends_in_one_line(loading, tmp_path):
+    done = interrupted_while(loading, tmp_path)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("interrupted; ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def interrupted_while(loading, folder):
+    """Run a command in a process that is sent Ctrl-C when it begins to load the module `loading`."""
+    command = ["preprocess", str(SAMPLE), "--config", str(ROOT / "configs/rna.toml"), "--out", str(folder / "a.h5ad")]
+    return subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, loading, *command], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_every_branch_of_the_tree_has_one_exit_code_of_its_own():

@@ -1,6 +1,7 @@
 """Facts about the embedded engine alone: its file, its processes, its bells."""
 
 import asyncio
+import os
 import stat
 import subprocess
 import sys
@@ -66,6 +67,34 @@ def test_a_folder_that_cannot_be_written_is_an_engine_error(tmp_path):
             await log.append([b"a"])
         with pytest.raises(EngineError):
             await anext(log.follow(1))
+        await log.close()
+
+    run(scenario())
+
+
+def test_who_only_looks_makes_no_file(tmp_path):
+    async def scenario():
+        log = EmbeddedLog(tmp_path / "later" / "swarm.log")
+        found = await log.health()
+        assert (found.first, found.last, found.size_bytes) == (1, 0, 0)
+        assert await log.read(1) == []
+        assert await log.announcements() == {}
+        assert not list(tmp_path.iterdir())
+        await log.append([b"a"])
+        assert await log.read(1) == [(1, b"a")]
+        await log.close()
+
+    run(scenario())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_in_which_no_log_can_be_begun_is_told_before_anything_is_written(tmp_path):
+    tmp_path.chmod(0o500)
+
+    async def scenario():
+        log = EmbeddedLog(tmp_path / "swarm.log")
+        with pytest.raises(EngineError, match="permissions"):
+            await log.health()
         await log.close()
 
     run(scenario())

@@ -6,7 +6,7 @@ from swarmcell.config import swarm_file
 from swarmcell.errors import ConfigError, InputError, SwarmError
 from swarmcell.model.study import Study
 from swarmcell.node import identity
-from swarmcell.workflows.join import take_part, take_seat
+from swarmcell.workflows.join import refuse_stranger, take_part, take_seat
 
 
 @pytest.fixture
@@ -66,3 +66,25 @@ def test_the_only_local_founder_signs_without_being_named(swarm):
     forget("site-a", "site-c")
     identity.create("unrelated")
     assert take_seat(swarm).identity.name == "site-b"
+
+
+def test_a_swarm_that_does_not_know_this_site_is_refused_with_its_members_and_the_remedy(swarm):
+    identity.create("site-x")
+    with pytest.raises(SwarmError, match=r"site-x is no member.*site-a, site-b, site-c.*swarmcell swarm accept"):
+        refuse_stranger(take_seat(swarm, identity="site-x"))
+
+
+def test_a_founder_is_no_stranger_but_another_key_of_its_name_is(swarm):
+    refuse_stranger(take_seat(swarm, identity="site-b"))
+    forget("site-b")
+    identity.create("site-b")
+    with pytest.raises(SwarmError, match=r"site-b is no member.*that name has another key"):
+        refuse_stranger(take_seat(swarm, identity="site-b"))
+
+
+def test_an_invited_site_is_no_stranger_before_it_is_admitted(swarm):
+    identity.create("site-d")
+    found = swarm_file.load(swarm)
+    known = swarm_file.KnownBlock(height=3, body="ab" * 32)
+    swarm.write_bytes(swarm_file.dump(found.model_copy(update={"history": (known,)})))
+    refuse_stranger(take_seat(swarm, identity="site-d"))

@@ -151,8 +151,43 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_fcs_is_not_read_as_rna(tmp_path: Path) -> None:
     (tmp_path / "a.fcs").write_bytes(b"FCS3.0    ")
-    with pytest.raises(UsageError, match="cytometry"):
+    with pytest.raises(UsageError, match=r"a\.fcs: FCS files are cytometry; expected rna.*--modality cytometry"):
         run(tmp_path / "a.fcs", tmp_path / "out.h5ad")
+
+
+def test_rna_is_not_read_as_cytometry_whatever_the_sheet_beside_it_says(tmp_path: Path) -> None:
+    (tmp_path / "site-a").mkdir()
+    (tmp_path / "site-a" / "lane-1.h5").write_bytes(b"")
+    (tmp_path / "site-a" / "samples.csv").write_text("sample,donor\nlane-1,p0\n")
+    with pytest.raises(UsageError, match=r"lane-1\.h5 is an RNA matrix; expected cytometry.*--modality rna"):
+        run(tmp_path / "site-a", tmp_path / "out.h5ad", modality="cytometry")
+
+
+def test_a_folder_without_files_of_events_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("files follow")
+    with pytest.raises(InputError, match=r"no FCS file and no table of events.*one \.h5ad file"):
+        run(tmp_path, tmp_path / "out.h5ad", modality="cytometry")
+
+
+def test_what_may_be_the_other_kind_says_how_to_read_it_so(tmp_path: Path) -> None:
+    genes = ad.AnnData(np.ones((6, 60), np.float32), {"donor": [f"p{i}" for i in range(6)]})
+    genes.var_names = [f"GENE{i}" for i in range(60)]
+    genes.write_h5ad(tmp_path / "genes.h5ad")
+    channels = tuple(Feature(name) for name in ("CD3", "CD4"))
+    panel.dump(Panel("markers", "cytometry", "", channels, transform="none"), tmp_path / "markers.json", force=True)
+    with pytest.raises(PanelError) as as_events:
+        run(
+            tmp_path / "genes.h5ad",
+            tmp_path / "out.h5ad",
+            modality="cytometry",
+            universe=str(tmp_path / "markers.json"),
+        )
+    assert as_events.value.__notes__ == ["These are 60 features. If they are genes: --modality rna."]
+    with pytest.raises(CellsError) as as_genes:
+        run(tmp_path / "genes.h5ad", tmp_path / "out.h5ad", qc={})
+    assert as_genes.value.__notes__ == [
+        "These are 60 features. If they are markers of cytometry: --modality cytometry."
+    ]
 
 
 def _universe(folder: Path, features: tuple[Feature, ...]) -> Path:

@@ -24,6 +24,7 @@ from swarmcell.cells.transforms import COFACTORS, Logicle, Transform
 from swarmcell.errors import CellsError, ConfigError, PanelError
 
 _STRICT = {"extra": "forbid"}
+_SHOWN_MAX = 40  # channels that an error lists: about as many as a large panel has
 _CHANNEL_VALUE_MAX = 1023.0  # 10 bits: the display scale of exports
 _TRANSFORMED_MAX = 14.0  # arcsinh of the largest number that a cytometer writes (2^22) is 16; of what occurs, below 14
 
@@ -157,7 +158,10 @@ def _ordered(found: dict[str, int], panel: Panel | None, settings: CytometrySett
             f"{events.source}: no channel is a marker of the study (it has {_shown(events)}). "
             'Name them in the configuration: [cytometry.markers] "FL1-H" = "CD4".'
         )
-        raise PanelError(msg)
+        error = PanelError(msg)
+        if len(events.labels) > _SHOWN_MAX:
+            error.add_note(f"These are {len(events.labels)} features. If they are genes: --modality rna.")
+        raise error
     if panel is None:
         return dict(sorted(found.items(), key=lambda item: item[0].casefold()))
     missing = [marker for marker in panel.ids if marker not in found]
@@ -173,7 +177,7 @@ def _ordered(found: dict[str, int], panel: Panel | None, settings: CytometrySett
 
 def _shown(events: Events) -> str:
     names = [str(label) for label in events.labels]
-    return ", ".join(names[:40]) + (" ..." if len(names) > 40 else "")
+    return ", ".join(names[:_SHOWN_MAX]) + (" ..." if len(names) > _SHOWN_MAX else "")
 
 
 def _check_scale(events: Events, scope: Scope, settings: CytometrySettings, panel: Panel | None) -> None:

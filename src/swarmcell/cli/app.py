@@ -1,9 +1,9 @@
 """The command `swarmcell`. Command modules import what they need when they run, so that `--help` is quick."""
 
-import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from swarmcell import __version__
 from swarmcell.cli import (
@@ -20,6 +20,7 @@ from swarmcell.cli import (
     predict,
     preprocess,
     runs,
+    start,
     stratify,
     swarm_members,
     swarm_simulate,
@@ -28,8 +29,23 @@ from swarmcell.cli import (
 from swarmcell.cli.common import EXIT_INTERRUPTED, fail, say
 from swarmcell.errors import SwarmcellError
 
+
+class Program(TyperGroup):
+    """All commands; one that Ctrl-C stops ends in words, where typer says nothing."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own context differs by version)
+        """Run the command that was asked for."""
+        start.begin()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted; what was asked for has not been done, and nothing half-written is left.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="swarmcell",
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -80,6 +96,3 @@ def main() -> None:
         app()
     except SwarmcellError as error:
         fail(error)
-    except KeyboardInterrupt:
-        say("interrupted; what was asked for has not been done, and nothing half-written is left.")
-        sys.exit(EXIT_INTERRUPTED)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, console, next_command, print_json, say
-from swarmcell.cli.evaluate import Against, named_models, observer, progress_bar
+from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, bars, console, next_command, print_json, say
+from swarmcell.cli.evaluate import Against, named_models, observer
 
 app = typer.Typer(no_args_is_help=True, help="Measure what a model gives away.")
 
@@ -66,7 +66,7 @@ def privacy(  # noqa: PLR0917 (options are arguments)
     protections = [protection(text) for text in protect or []]
     for target in filter(None, (out, report)):
         refuse_existing(target, force=force)
-    with progress_bar() as progress:
+    with bars() as progress:
         found = audit_privacy(
             model,
             files,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 EXIT_CODES: dict[type[errors.SwarmcellError], int] = {
     errors.UsageError: 2,  # click's own code for a wrong option
@@ -65,6 +66,14 @@ def console() -> "Console":
 def say(text: str) -> None:
     """Print a line for people, as it stands: no word is taken for markup, and no path is broken in two."""
     console().print(text, markup=False, soft_wrap=True)
+
+
+def bars(*columns: "str | ProgressColumn", transient: bool = True) -> "Progress":
+    """Return progress bars; a log, which is no terminal, gets none, and no blank lines in their place."""
+    from rich.progress import Progress
+
+    seen = console()
+    return Progress(*columns, console=seen, transient=transient, disable=not seen.is_terminal)
 
 
 def next_command(*words: "str | Path") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, console, next_command, print_json, say
+from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, bars, console, next_command, print_json, say
 from swarmcell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     others = named_models(against or [])
     with TemporaryDirectory(prefix="swarmcell-compare-") as scratch:
         made = comparison.peers(model, files, Path(scratch), tell=say) if compare else {}
-        with progress_bar() as progress:
+        with bars() as progress:
             found = workflow.evaluate(
                 model,
                 files,
@@ -152,13 +152,6 @@ def named_models(given: list[str]) -> dict[str, Path]:
             raise UsageError(msg)
         found[name] = Path(path)
     return found
-
-
-def progress_bar() -> "Progress":
-    """Return a bar that vanishes when done."""
-    from rich.progress import Progress
-
-    return Progress(console=console(), transient=True)
 
 
 def observer(progress: "Progress", what: str) -> "Callable[[str, dict[str, Any]], None]":

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
-from swarmcell.cli.evaluate import observer, progress_bar
+from swarmcell.cli.common import Debug, Force, Json, Quiet, bars, console, next_command, print_json, say
+from swarmcell.cli.evaluate import observer
 
 Model = Annotated[Path, typer.Argument(help="Model file (.safetensors).", show_default=False)]
 Prepared = Annotated[Path, typer.Argument(help="Prepared file; all of its cells are predicted.", show_default=False)]
@@ -53,7 +53,7 @@ def predict(  # noqa: PLR0917 (options are arguments)
     from swarmcell.report import prediction_table
     from swarmcell.workflows import predict as workflow
 
-    with progress_bar() as progress:
+    with bars() as progress:
         found = workflow.predict(
             model,
             file,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
+from swarmcell.cli.common import Debug, Force, Json, Quiet, bars, console, next_command, print_json, say
 
 _KEYS = ("donor", "sample", "condition", "cell_type")
 
@@ -129,13 +129,13 @@ def _given(**options: Any) -> dict[str, Any]:  # noqa: ANN401
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
     """Show passes over the cells, with rate and remaining time."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from swarmcell.report.channels_table import channels_table
     from swarmcell.report.rate import RateColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True) as bar:
+    with bars(*columns) as bar:
         tasks: list[Any] = []
 
         def observe(event: str, about: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, console, next_command, print_json, say
+from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, bars, console, next_command, print_json, say
 from swarmcell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,10 +141,10 @@ def _seat(join: Path, files: list[Path], site: Path | None, identity: str | None
 
 
 def _progress() -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=console(), transient=True)
+    return bars(*columns, TimeElapsedColumn())
 
 
 def _observer(progress: "Progress") -> Callable[[str, dict[str, Any]], None]:

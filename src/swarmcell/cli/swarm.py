@@ -9,7 +9,7 @@ from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_comman
 
 if TYPE_CHECKING:
     from swarmcell.workflows.swarm.verify import Verified
-    from swarmcell.workflows.swarm.view import Onlooker, SwarmView
+    from swarmcell.workflows.swarm.view import Onlooker
 
 app = typer.Typer(no_args_is_help=True, help="Found a swarm, and look at one.")
 
@@ -80,20 +80,12 @@ def status(
     if watch:
         asyncio.run(_watch(onlooker))
         return
-    seen = asyncio.run(look(onlooker))
+    seen = asyncio.run(onlooker.look_once())
     if json:
         print_json(status_json(seen))
     console().print(swarm_tables.status(seen))
     say(terms(swarm_file.load(swarm).study))
     next_command("swarmcell swarm show", swarm)
-
-
-async def look(onlooker: "Onlooker") -> "SwarmView":
-    """Look once, and let go."""
-    try:
-        return await onlooker.look()
-    finally:
-        await onlooker.close()
 
 
 async def _watch(onlooker: "Onlooker") -> None:
@@ -146,7 +138,7 @@ def show(  # noqa: PLR0917 (options are arguments)
     if ledger is not None:
         seen = view_ledger(swarm, ledger)
     else:
-        seen = asyncio.run(look(open_onlooker(swarm, site_file=site, identity=identity)))
+        seen = asyncio.run(open_onlooker(swarm, site_file=site, identity=identity).look_once())
     if json:
         print_json(blocks_json(seen))
     console().print(swarm_tables.blocks(seen))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
-from swarmcell.cli.swarm import SiteFile, SwarmFile, Who, look
+from swarmcell.cli.swarm import SiteFile, SwarmFile, Who
 from swarmcell.cli.swarm import app as swarm_app
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def proposals(
     from swarmcell.report import swarm_tables
     from swarmcell.workflows.swarm.view import open_onlooker
 
-    seen = asyncio.run(look(open_onlooker(swarm, site_file=site, identity=identity)))
+    seen = asyncio.run(open_onlooker(swarm, site_file=site, identity=identity).look_once())
     if json:
         print_json([dict(vars(proposal)) for proposal in seen.proposals])
     console().print(swarm_tables.proposals(seen) if seen.proposals else "no proposal is open")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swarmcell.cli.common import (
+    EXIT_INTERRUPTED,
     Debug,
     Device,
     Force,
@@ -14,6 +15,7 @@ from swarmcell.cli.common import (
     Quiet,
     Seed,
     Threads,
+    bars,
     console,
     next_command,
     print_json,
@@ -121,7 +123,7 @@ def train(  # noqa: PLR0917 (options are arguments)
         say("interrupted; the run can go on:")
         switches = {"--no-local": no_local, "--out-of-core": out_of_core, "--resume": join is None}
         next_command(_again(files, given, *(switch for switch, on in switches.items() if on)))
-        raise
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     _end(made, files, as_json=json)
 
 
@@ -189,29 +191,44 @@ def _in_swarm(  # noqa: PLR0917 (options are arguments)
 
 
 def _progress() -> "Progress":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<16}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    return Progress(*columns, TimeElapsedColumn(), console=console())
+    return bars(*columns, TimeElapsedColumn(), transient=False)
+
+
+class _StageBars:
+    """A bar per stage; one that ends early is full then: an exact fit needs fewer rounds than the rules allow."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+
+    def move(self, facts: dict[str, Any]) -> None:
+        """Show a round."""
+        key = f"{facts['model']}: {facts['stage']}"
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(key, total=max(facts["rounds_max"], 1), said="")
+        self._progress.update(self._tasks[key], completed=facts["stage_round"], said=_said(facts))
+
+    def end(self, facts: dict[str, Any]) -> None:
+        """Fill the bar of a stage that has ended."""
+        if (task := self._tasks.get(f"{facts['model']}: {facts['stage']}")) is not None:
+            self._progress.update(task, total=max(facts["rounds"], 1), completed=max(facts["rounds"], 1))
 
 
 def _observer(progress: "Progress") -> "Callable[[str, dict[str, Any]], None]":
     """Return an observer that shows a bar per stage, and prints what else is said."""
-    tasks: dict[str, Any] = {}
-
-    def bar(facts: dict[str, Any], rounds_max: int) -> None:
-        key = f"{facts.get('model', 'swarm')}: {facts['stage']}"
-        if key not in tasks:
-            tasks[key] = progress.add_task(key, total=max(rounds_max, 1), said="")
-        progress.update(tasks[key], completed=facts["stage_round"], said=_said(facts))
+    stages = _StageBars(progress)
 
     def tell(event: str, facts: dict[str, Any]) -> None:
         if event == "round":
-            bar(facts, facts["rounds_max"])
+            stages.move(facts)
         elif event == "block":
             progress.console.print(_block(facts))
         elif event == "stage_ended":
-            progress.console.print(f"{facts['stage']}: {facts['rounds']} rounds, best {facts['best_round']}")
+            stages.end(facts)
+            progress.console.print(f"{facts['stage']}: {facts['rounds']} round(s), best {facts['best_round']}")
         elif event in _SHOWN:
             progress.console.print(_SHOWN[event].format(**facts))
         elif event == "waiting":

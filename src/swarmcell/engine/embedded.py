@@ -3,12 +3,13 @@
 Rules: what `append` returned for is on the disk. Followers are woken by a bell (`engine/bell.py`) and look by
 themselves once a second. Announcements are small files beside the log, stamped by the machine's monotonic clock, so
 that a wrong wall clock makes nobody look dead. Both are made for this user only; who shares a log among several users
-of one machine opens them to their group. If the log's file is deleted or replaced under a running peer, reading raises
-`EngineError` and the peer opens it anew.
+of one machine opens them to their group. A file that is not there is a log without entries: who only looks makes none.
+If the log's file is deleted or replaced under a running peer, reading raises `EngineError` and the peer opens it anew.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -168,7 +169,18 @@ class EmbeddedLog:
             raise
         return positions
 
+    def _is_begun(self) -> bool:
+        """Say whether anybody has written yet; where nobody could, that is trouble."""
+        if self._connection is not None or self._path.exists():
+            return True
+        folder = next(parent for parent in self._path.parents if parent.exists())
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return False
+
     def _select(self, start: int, limit: int) -> list[tuple[int, bytes]]:
+        if not self._is_begun():
+            return []
         query = "SELECT position, raw FROM entries WHERE position >= ? ORDER BY position LIMIT ?"
         found: list[tuple[int, bytes]] = []
         size = 0
@@ -199,6 +211,8 @@ class EmbeddedLog:
         return found
 
     def _health(self) -> Health:
+        if not self._is_begun():
+            return Health("embedded", 1, 0, 0, str(self._path))
         connection = self._open()
         first, last = connection.execute("SELECT MIN(position), MAX(position) FROM entries").fetchone()
         ended = connection.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence").fetchone()[0]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from swarmcell.config import site as sites
 from swarmcell.errors import CellsError, ModelError, SwarmError, UsageError
 from swarmcell.model import released
 from swarmcell.model.released import TrainedModel
@@ -102,7 +101,7 @@ async def _read(
     seat: Seat, ledger: ledgers.Ledger, choose: Callable[[State], Evaluation | None], wait_s: float, digest: bytes
 ) -> State:
     genesis = seat.swarm.genesis()
-    log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=seat.identity.engine_secret)
+    log = seat.open_log()
     try:
         word = Postscript(seat.identity, genesis, log, ledger)
         return await word.add(choose, wait_for=lambda state: not waiting(state, digest), wait_s=wait_s)

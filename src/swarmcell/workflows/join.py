@@ -13,6 +13,7 @@ from swarmcell.config import site as sites
 from swarmcell.config import swarm_file as swarm_files
 from swarmcell.config.site import Site
 from swarmcell.config.swarm_file import SwarmFile
+from swarmcell.engine.log import Log
 from swarmcell.errors import SwarmError
 from swarmcell.node import claims
 from swarmcell.node import identity as identities
@@ -23,6 +24,7 @@ from swarmcell.node.peer import Peer
 from swarmcell.node.task import Task
 from swarmcell.node.telling import Observer
 from swarmcell.node.terms import Claim, Ended, Terms
+from swarmcell.workflows.swarm.view import Onlooker
 
 LEDGER = "ledger.sqlite"
 
@@ -35,6 +37,11 @@ class Seat:
     swarm: SwarmFile
     site: Site | None
     identity: Identity
+
+    def open_log(self) -> Log:
+        """Open the engine that the site file names, as this identity."""
+        swarm = bytes.fromhex(self.swarm.digest)
+        return sites.open_log(self.site, self.path, swarm, engine_secret=self.identity.engine_secret)
 
 
 def take_seat(
@@ -81,6 +88,35 @@ def _identity(swarm: SwarmFile, path: Path, site: Site | None, wanted: str | Non
         )
         raise SwarmError(msg)
     return identities.load(choice)
+
+
+def refuse_stranger(seat: Seat) -> None:
+    """Refuse a swarm that does not know this identity: its peer would wait for ever.
+
+    Raises
+    ------
+    SwarmError
+        If it founded nothing, brings no invitation, and the log neither counts it among the members nor says that it
+        may become one; what to do is named.
+    EngineError
+        If the log cannot be read.
+    """
+    key = seat.identity.key.hex()
+    if seat.swarm.history or key in {founder.signing_key for founder in seat.swarm.founders}:
+        return
+    seen = asyncio.run(Onlooker(seat.swarm.genesis(), seat.open_log()).look_once())
+    proposed = {proposal.member_key for proposal in seen.proposals if proposal.change == "admit"}
+    if key in proposed | {member.key for member in seen.members}:
+        return
+    name, members = seat.identity.name, ", ".join(member.name for member in seen.members)
+    same = any(member.name == name for member in seen.members)
+    found = "its member of that name has another key" if same else f"its members are {members}"
+    msg = (
+        f"{seat.path}: {name} is no member of this swarm: {found}. Sign as a member with --identity, or ask a member "
+        f"for an invitation: send it your card (swarmcell identity show {name}), and accept what comes back "
+        "(swarmcell swarm accept)."
+    )
+    raise SwarmError(msg)
 
 
 def refuse_without_result(ended: Ended, result: str) -> None:
@@ -133,8 +169,7 @@ def others_trained(seat: Seat, *, run: Path) -> Others:
 
 async def _run(seat: Seat, task: Task, ledger: ledgers.Ledger, observer: Observer, claim: Claim | None) -> Ended:
     genesis = seat.swarm.genesis()
-    secret = seat.identity.engine_secret
-    log = sites.open_log(seat.site, seat.path, genesis.digest, engine_secret=secret)
+    log = seat.open_log()
     try:
         kept = {} if seat.site is None else {"history_bytes_max": int(seat.site.history_gb_max * 1e9)}
         terms = Terms(pins=seat.swarm.pins, claim=claim, **kept)

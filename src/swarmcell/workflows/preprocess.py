@@ -10,7 +10,7 @@ from typing import Any
 
 from swarmcell.cells import labels, panel, schema
 from swarmcell.cells.panel import Panel
-from swarmcell.cells.readers import is_cytometry
+from swarmcell.cells.readers import is_cytometry, rna_matrix
 from swarmcell.config.preprocess import PreprocessConfig
 from swarmcell.errors import UsageError
 from swarmcell.files import refuse_existing, refuse_existing_folder
@@ -70,17 +70,30 @@ def preprocess(
     if universe is not None and universe.modality != config.modality:
         msg = f"{config.universe}: a universe of {universe.modality}, but the modality is {config.modality}."
         raise UsageError(msg)
+    _refuse_other_kind(source, config.modality)
     if config.modality == "cytometry":
         return _preprocess_cytometry(source, config, universe, None if dry_run else out, force, observer)
-    if source.exists() and is_cytometry(source):
-        msg = f'{source}: FCS files are cytometry. Set modality = "cytometry" in the configuration (--modality).'
-        raise UsageError(msg)
     made = prepare_rna(source, config, universe, None if dry_run else out, force=force, observer=observer)
     return (
         Preprocessed(None, made.summary, made)
         if dry_run
         else Preprocessed(out, {**made.summary, "out": str(out)}, made)
     )
+
+
+def _refuse_other_kind(source: Path, modality: str) -> None:
+    """Refuse files that are not of the kind that was asked for, before their sheet is held against them."""
+    if not source.exists() or (is_cytometry(source) if modality == "cytometry" else not is_cytometry(source)):
+        return
+    matrix = rna_matrix(source) if modality == "cytometry" else None
+    if modality == "cytometry" and matrix is None:
+        return
+    found, other = (f"{matrix.name} is an RNA matrix", "rna") if matrix else ("FCS files are cytometry", "cytometry")
+    msg = (
+        f'{source}: {found}; expected {modality}. Set modality = "{other}" in the configuration (--modality {other}), '
+        f"or give the {modality} files."
+    )
+    raise UsageError(msg)
 
 
 def _refuse_target(out: Path, config: PreprocessConfig, *, force: bool) -> None:

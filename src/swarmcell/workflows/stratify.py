@@ -123,6 +123,7 @@ def stratify_in_swarm(
         msg = f"{seat.path}: a study of classifiers, without [study.strata]. Join it with swarmcell train --join."
         raise UsageError(msg)
     _refuse_existing(folder, prepared, force=force)
+    join.refuse_stranger(seat)
     model = None if options.cells is None else classifiers.load(options.cells)
     sample_table.check_model(study, model, options.cells)
     types = CellTypes(study.counted_types, model, options.cells)

@@ -166,6 +166,7 @@ def train_in_swarm(
     """
     from swarmcell.workflows import join  # noqa: PLC0415 (the peer's parts are not needed alone)
 
+    join.refuse_stranger(seat)
     study = seat.swarm.study
     terms = accountant.terms_of(study)
     sources = training_input.read(prepared, out_of_core=options.out_of_core)
@@ -304,7 +305,8 @@ def _after_round(
     observer("round", row | {"rounds_max": rounds_limit(study, before.stage)})
     if after.stage != before.stage and not after.failure:
         result = after.results[before.stage]
-        observer("stage_ended", {"stage": before.stage, "rounds": result.rounds, "best_round": result.best_round})
+        ended = {"stage": before.stage, "rounds": result.rounds, "best_round": result.best_round}
+        observer("stage_ended", {"model": row["model"], **ended})
         folder.log(f"stage {before.stage} ended after {result.rounds} rounds; best: {result.best_round}")
 
 

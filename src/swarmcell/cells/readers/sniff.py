@@ -25,6 +25,12 @@ def is_source(path: Path) -> bool:
     return path.suffix.lower() in (".h5", ".h5ad", ".loom", ".mtx") or path.name.endswith((".mtx.gz", ".zarr.zip"))
 
 
+def rna_matrix(path: Path) -> Path | None:
+    """Return what is RNA for certain: the path, or the first in its folder; `.h5ad` and tables may be either kind."""
+    candidates = [path, *sorted(path.iterdir())] if path.is_dir() else [path]
+    return next((one for one in candidates if is_source(one) and one.suffix.lower() != ".h5ad"), None)
+
+
 def open_source(path: Path, options: ReadOptions) -> CountSource:
     """Open a matrix of cells, of whatever format.
 

@@ -107,6 +107,9 @@ def _sources(source: Path, sheet: Path | None, keys: Mapping[str, str]) -> list[
         return [(specimen, _returning(events)) for specimen, events in read_groups(source, keys)]
     folder = source if source.is_dir() else source.parent
     only = None if source.is_dir() else source
+    if only is None and not specimens.event_files(folder):
+        msg = f"{folder}: no FCS file and no table of events in it. Give the folder that holds them, or one .h5ad file."
+        raise InputError(msg)
     rows = specimens.read_sheet(sheet or folder / specimens.SHEET, folder, keys, only=only)
     return [(one, _reading(one)) for one in rows]
 

@@ -29,6 +29,7 @@ from swarmcell.workflows.preprocessing.rna_passes import Aligned, Scored
 ZARR_MARK = "zarr.json"  # every zarr v3 group holds it
 UNLABELLED, DOUBLET = "unlabelled", "doublet"
 UNFILTERED_SHARE = 0.5  # of empty droplets, from which a matrix is called unfiltered; chosen
+MARKERS_MAX = 100  # features, up to which a file may be one of cytometry; chosen: about twice the largest panels
 WHOLE_TRANSCRIPTOME = 5000  # features, from which few counts mean an empty droplet; chosen
 
 
@@ -161,7 +162,10 @@ def _refuse_none_left(reasons: npt.NDArray[np.object_], obs: pd.DataFrame, align
     if not (reasons == qc.KEPT).any():
         why = ", ".join(f"{name} {n}" for name, n in qc.summary(reasons, obs, None)["dropped"].items())
         msg = f"{aligned.sources[0].path}: no cell is left of {len(obs)} ({why}). Loosen the floors and limits in [qc]."
-        raise CellsError(msg)
+        error = CellsError(msg)
+        if (n_vars := len(aligned.universe.ids)) <= MARKERS_MAX:
+            error.add_note(f"These are {n_vars} features. If they are markers of cytometry: --modality cytometry.")
+        raise error
 
 
 def _measured_of(cells: _Cells) -> dict[str, npt.NDArray[Any]]:

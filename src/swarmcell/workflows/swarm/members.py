@@ -239,7 +239,7 @@ class _Desk:
 
     def look(self) -> SwarmView:
         """Return where the swarm stands; this site must be a member, and the study under way."""
-        seen = asyncio.run(self._look())
+        seen = asyncio.run(self._open().look_once())
         if not seen.blocks:
             msg = "the swarm has not begun: a quorum of the founders must train --join first, then members can change."
             raise SwarmError(msg)
@@ -250,13 +250,6 @@ class _Desk:
             msg = f"{self.me.name} is no member of this swarm: only members decide who is. Give --identity."
             raise SwarmError(msg)
         return seen
-
-    async def _look(self) -> SwarmView:
-        onlooker = self._open()
-        try:
-            return await onlooker.look()
-        finally:
-            await onlooker.close()
 
     def decide(self, order: Order, fits: Callable[[ProposalView], bool]) -> Ordered:
         """Look whether members can change, then leave an order (`order`)."""

@@ -141,6 +141,13 @@ class Onlooker:
                 self._state.apply(position, raw)
             self._next = batch[-1][0] + 1
 
+    async def look_once(self) -> SwarmView:
+        """Look, and let go of the engine."""
+        try:
+            return await self.look()
+        finally:
+            await self.close()
+
     async def close(self) -> None:
         """Let go of the engine."""
         await self._log.close()
