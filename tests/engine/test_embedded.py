@@ -87,9 +87,10 @@ def test_who_only_looks_makes_no_file(tmp_path):
     run(scenario())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_in_which_no_log_can_be_begun_is_told_before_anything_is_written(tmp_path):
     tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("root may write anywhere")
 
     async def scenario():
         log = EmbeddedLog(tmp_path / "swarm.log")
