@@ -206,6 +206,11 @@ def test_a_member_that_floods_neither_forks_nor_wedges(seed):
     assert sum(p.state.ignored["over quota"] for p in world.peers) > 100
 
 
+def test_who_restarts_after_its_commit_is_not_missed_for_ever():
+    """Three called for view 1, the fourth had committed in view 0, and a restart had lost it the body's bytes."""
+    flooded(1040, 5, 1, "f")
+
+
 def long(seed: int) -> World:
     """Merge 24 rounds through faults: checkpoints, snapshots, restarts from them."""
     world = build(seed, n=3, f=0, rounds_max=24, crash=0.004, snapshots=0.1)

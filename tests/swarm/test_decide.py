@@ -233,6 +233,23 @@ def test_who_committed_and_has_not_read_the_certificate_again_calls_for_nothing(
     assert not any(isinstance(p, Next) for p in seat.signs(10 * PATIENCE_MS))
 
 
+def test_who_committed_and_forgot_its_merge_in_a_restart_merges_again_and_follows_the_calls(founded):
+    """Where its vote is needed for a quorum and nobody else shows the body, the swarm would wait for it for ever."""
+    seat = closed(founded)
+    content = founded.body(Outcome(state=h("state", 1))).encode()
+    attest = Attest(height=1, view=0, body=body_digest(content))
+    founded.say("m1", attest)
+    founded.say("m2", attest)
+    seat.sign(attest)
+    seat.sign(Commit(height=1, view=0, body=body_digest(content)))
+    founded.say("m1", Next(height=1, view=1))
+    seat.me.outcomes.clear()  # a restart
+    assert not any(isinstance(payload, Next) for payload in seat.signs())
+    (merge,) = seat.only(Merge)
+    seat.me.merged(merge.key, Outcome(state=h("state", 1)))
+    assert [(call.view, call.certified, call.content) for call in seat.signs()] == [(1, 1, content)]
+
+
 def test_what_the_log_does_not_show_is_sent_again_after_a_while(founded):
     seat = Seat(founded)
     seat.me.remember(founded["m0"].entry(Patience(round=1)))

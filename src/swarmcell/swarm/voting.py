@@ -35,7 +35,7 @@ def vote(state: State, me: Me, now_ms: int) -> list[Action]:
         return [commit]
     if (call := _next(state, me, now_ms)) is not None:
         return [call]
-    return _attest(state, me)
+    return _attest(state, me) or _lost_body(state, me)
 
 
 def abstention(state: State, me: Me) -> str:
@@ -167,11 +167,29 @@ def certificate(state: State, me: Me) -> tuple[int, bytes, bytes] | None:
 
 def _own(state: State, me: Me, view: int, digest: bytes) -> bytes:
     """Return the bytes with this digest if they follow from what this member merged itself."""
-    for at in {0, view} & {0, *state.ballot.opened}:
-        found = content(state, me, at)
+    for found in _contents(state, me, view):
         if isinstance(found, bytes) and body_digest(found) == digest:
             return found
     return b""
+
+
+def _contents(state: State, me: Me, view: int) -> list[bytes | Action | Abstain | None]:
+    """Return what this member stands for in the views from which a body that is certified in `view` may come."""
+    return [content(state, me, at) for at in sorted({0, view} & {0, *state.ballot.opened})]
+
+
+def _lost_body(state: State, me: Me) -> list[Action]:
+    """Return what must be computed again to have the bytes of a certified body: a restart forgets what was merged.
+
+    Without them a member that committed could neither commit nor call for another view, and be missed in a quorum.
+    """
+    for view, digest in sorted(state.ballot.certified.items(), reverse=True):
+        if digest in state.ballot.bodies or digest in me.bodies:
+            return []
+        for found in _contents(state, me, view):
+            if found is not None and not isinstance(found, bytes | Abstain):
+                return [found]
+    return []
 
 
 def _next(state: State, me: Me, now_ms: int) -> Sign | None:
