@@ -31,8 +31,9 @@ check: $(STAMP)  ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(STAMP)  ## the swarm's simulation, for longer
+soak: $(STAMP)  ## the swarm's simulation for longer, and all properties on fresh examples
 	SWARMCELL_SOAK=$${SWARMCELL_SOAK:-600} $(BIN)/python -m pytest tests/simulation
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fresh
 
 bench: $(STAMP)  ## speed and memory, beside peers
 	$(BIN)/python -m benchmarks

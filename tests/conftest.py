@@ -8,14 +8,16 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from scipy import sparse
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would never be interrupted
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault of the code
-settings.load_profile("no deadline")
+slow = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine is no fault of the code
+settings.register_profile("same", derandomize=True, max_examples=60, **slow)  # else a change fails by another's fault
+settings.register_profile("fresh", max_examples=600, **slow)  # `make soak` looks for what "same" does not show
+settings.load_profile("same")
 
 TYPES = ("B", "NK", "T")
 CONDITIONS = ("ill", "healthy")

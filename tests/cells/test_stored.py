@@ -37,7 +37,7 @@ def dense(values):
     return values.toarray() if sparse.issparse(values) else values
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[*HealthCheck])
 @given(asked=st.lists(st.integers(0, N // 2 - 1), max_size=40), keep=st.lists(st.integers(0, 16), unique=True))
 @example(asked=[0, 0, 1], keep=[])  # as many rows as lie between the first and the last, and not those
 def test_rows_and_columns_are_those_in_memory_in_any_order(on_disk, asked, keep):

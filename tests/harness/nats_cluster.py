@@ -1,15 +1,16 @@
 """Real nats-servers on loopback, with the configuration that swarmcell writes; tests start and kill them."""
 
-import asyncio
 import contextlib
+import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import nacl.signing
+from waiting import until
 
 from swarmcell.engine import server_config
 from swarmcell.engine.nats import NatsLog
@@ -18,7 +19,8 @@ from swarmcell.engine.nats_card import ServerCard, make_certificate
 from swarmcell.errors import EngineError, InputError
 
 SWARM = bytes(range(32))
-START_WAIT_S = 30.0
+PORTS = range(10_000, 32_768)  # below those that Linux gives to outgoing connections
+_claims = []  # held until this process ends
 
 
 def missing_binary():
@@ -31,12 +33,26 @@ def missing_binary():
 
 
 def free_ports(count):
-    """Return ports that nobody on this machine listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return ports that nobody on this machine listens on, and that no other process of these tests gets.
+
+    A port that the kernel chooses may be the near end of any connection a moment later, and again whenever its server
+    is down: the server could not start.
+    """
+    candidates = random.SystemRandom().sample(PORTS, len(PORTS))
+    return list(itertools.islice(filter(_claim, candidates), count))
+
+
+def _claim(port):
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0swarmcell-test-port-{port}")  # a name that goes with the process, whatever ends it
+        with socket.socket() as trial:
+            trial.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
 
 
 def engine_key(secret):
@@ -128,18 +144,15 @@ class NatsCluster:
         finally:
             await log.close()
 
-    async def ready(self, swarm=SWARM, wait_s=START_WAIT_S):
+    async def ready(self, swarm=SWARM):
         """Wait until the stream can be made and all its replicas are in step; return who leads it."""
-        until = time.monotonic() + wait_s
         async with self.opened(swarm=swarm) as log:
-            while True:
-                try:
+
+            async def leader():
+                with contextlib.suppress(EngineError):
                     about = (await log.health()).about
                     if f"{len(self.processes)} of" in about and "led by" in about:
                         return about.split("led by ")[1].split(",")[0]
-                except EngineError:
-                    if time.monotonic() > until:
-                        raise
-                if time.monotonic() > until:
-                    raise TimeoutError(about)
-                await asyncio.sleep(0.05)
+                return ""
+
+            return await until(leader)

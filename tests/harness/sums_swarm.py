@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from nats_cluster import NatsCluster
 from typer.testing import CliRunner
+from waiting import LIMIT_S, wait_until
 
 from swarmcell.cli.app import app
 from swarmcell.cli.common import exit_code
@@ -20,7 +20,6 @@ from swarmcell.node import identity
 
 PEER = Path(__file__).parents[1] / "system" / "sums_peer.py"
 SITES = ("site-a", "site-b", "site-c")
-LIMIT_S = 60
 
 
 class Hospital:
@@ -96,16 +95,17 @@ class Peer:
         blocks = self.blocks()
         return blocks[-1]["height"] if blocks else -1
 
-    def wait_for(self, fits, what="that", limit_s=LIMIT_S):
-        until = time.monotonic() + limit_s
-        while not fits(self):
-            assert self.process.poll() in {None, 0}, f"{self.hospital.name}: {self.errors()[-2000:]}"
-            assert time.monotonic() < until, f"{self.hospital.name}: {what} never came; {self.events()[-3:]}"
-            time.sleep(0.03)
+    def wait_for(self, fits, what):
+        wait_until(
+            lambda: fits(self), lambda: f"{self.hospital.name}: {what} ({self.events()[-3:]})", check=self.assert_well
+        )
         return self
 
-    def wait_height(self, height, limit_s=LIMIT_S):
-        return self.wait_for(lambda peer: peer.height() >= height, f"block {height}", limit_s)
+    def assert_well(self):
+        assert self.process.poll() in {None, 0}, f"{self.hospital.name}: {self.errors()[-2000:]}"
+
+    def wait_height(self, height):
+        return self.wait_for(lambda peer: peer.height() >= height, f"block {height}")
 
     def kill(self):
         self.process.kill()

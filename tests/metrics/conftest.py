@@ -2,10 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import settings
-
-settings.register_profile("metrics", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("metrics")
 
 
 @pytest.fixture

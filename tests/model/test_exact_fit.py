@@ -33,7 +33,7 @@ def parts_of(cells):
     return [(int(y) * 2 + i % 2) % 5 for i, y in enumerate(cells)]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[*HealthCheck])
 @given(st.integers(1, 20), st.randoms(use_true_random=False))
 def test_any_partition_into_sites_gives_the_probabilities_of_scikit_learn_on_all_cells(pooled, n_sites, rng):
     state = learn(STUDY, split(X, Y, [rng.randrange(n_sites) for _ in range(N_CELLS)]))

@@ -151,7 +151,7 @@ def test_an_entry_that_is_applied_twice_changes_nothing(honest_world):
     assert snapshot(state) == snapshot(once)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[*HealthCheck])
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_the_log_decides_no_final_body(honest_world, rng):
     log = list(honest_world.engine.log)
@@ -179,7 +179,7 @@ def test_apply_is_total_on_whatever_members_sign(said):
     assert scene.state.height == 1
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[*HealthCheck])
 @given(st.data())
 def test_apply_is_total_on_mutated_entries_and_they_change_no_final_body(honest_world, data):
     state = fresh(honest_world)

@@ -5,34 +5,20 @@ a disk is full, peers die at any moment.
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
-from test_peers import SITES, Swarm, assert_same_end, cli, ended, wait_for
+from test_peers import PATIENT_S, SITES, assert_same_end, cli, ended, wait_for
 from typer.testing import CliRunner
+from waiting import LIMIT_S, wait_until
 
 from swarmcell.cli.app import app
 from swarmcell.node import identity
 
 FAULTY = Path(__file__).with_name("faulty_peer.py")
-
-
-@pytest.fixture
-def make_swarm(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    made = []
-
-    def make(**rules):
-        made.append(Swarm(tmp_path, **rules))
-        return made[-1]
-
-    yield make
-    for swarm in made:
-        swarm.close()
 
 
 def start_faulty(swarm, site, fault, rounds, *, hidden=b""):
@@ -51,7 +37,7 @@ def shown(swarm):
 def test_a_lying_member_is_outvoted_left_out_and_found_out(make_swarm):
     """Blobs that nobody can open, votes for bodies that nobody got, two entries at one sequence."""
     sites = (*SITES, "site-d")
-    swarm = make_swarm(sites=sites, f=1)
+    swarm = make_swarm(sites=sites, f=1, patience_s=PATIENT_S)
     start_faulty(swarm, "site-d", "liar", 3)
     honest = [ended(process) for process in [swarm.start(site, rounds=3) for site in SITES]]
     assert_same_end(honest, 3)
@@ -72,10 +58,9 @@ def test_processes_that_are_shown_different_logs_agree_in_another_view(make_swar
     keys = {site: identity.load(site).key for site in SITES}
     hides = {"site-a": keys["site-c"], "site-b": keys["site-c"], "site-c": keys["site-b"]}
     peers = [start_faulty(swarm, site, "twisted", 4, hidden=hides[site]) for site in SITES]
-    assert_same_end([ended(process, 60) for process in peers], 4)
+    assert_same_end([ended(process) for process in peers], 4)
     blocks = shown(swarm)
     assert blocks[2]["view"] >= 1
-    assert [block["view"] for block in blocks[:2] + blocks[3:]] == [0, 0, 0, 0]
     cli("verify", str(swarm.path), "--quiet")
 
 
@@ -83,7 +68,7 @@ def test_a_full_disk_ends_a_peer_with_the_reason_and_it_goes_on_once_there_is_ro
     swarm = make_swarm()
     process = swarm.start("site-a", rounds=4, size=200_000, files_max=1_500_000)
     others = [swarm.start(site, rounds=4, size=200_000) for site in SITES[1:]]
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=LIMIT_S)
     assert process.returncode != 0
     assert "the ledger cannot be read or written" in error
     assert "Nothing was signed that is not stored: mend the disk" in error
@@ -92,24 +77,22 @@ def test_a_full_disk_ends_a_peer_with_the_reason_and_it_goes_on_once_there_is_ro
     cli("verify", str(swarm.path), "--quiet")
 
 
-def test_twenty_rounds_with_a_random_kill_every_second_or_two(make_swarm):
+def test_twenty_rounds_with_a_kill_at_a_random_moment_of_every_third(make_swarm):
     swarm = make_swarm()
     chance = random.Random(4)
     peers = dict(zip(SITES, swarm.start_all(rounds=20, sleep_s=0.25), strict=True))
     kills = 0
-    until = time.monotonic() + 45
-    while kills < 6 and time.monotonic() < until:
-        time.sleep(chance.uniform(0.8, 1.8))
-        running = [site for site, process in peers.items() if process.poll() is None]
-        if len(running) < len(SITES):
-            break
-        victim = chance.choice(running)
+    wait_until(swarm.log.exists, "a log")
+    for height in range(2, 20, 3):
+        wait_until(lambda height=height: len(shown(swarm)) > height, f"block {height}")
+        time.sleep(chance.uniform(0, 0.5))
+        victim = chance.choice(SITES)
         peers[victim].kill()
         peers[victim].communicate()
-        kills += 1
+        kills += peers[victim].returncode == -signal.SIGKILL
         peers[victim] = swarm.start(victim, rounds=20, sleep_s=0.25)
-    assert kills >= 3, "the swarm was done before it was disturbed"
-    assert_same_end([ended(process, 60) for process in peers.values()], 20)
+    assert kills, "the swarm was done before it was disturbed"
+    assert_same_end([ended(process) for process in peers.values()], 20)
     blocks = shown(swarm)
     assert [block["round"] for block in blocks] == list(range(21)), "a round was lost"
     cli("verify", str(swarm.path), "--quiet")

@@ -5,6 +5,7 @@ import json
 import pytest
 from nats_cluster import missing_binary
 from sums_swarm import Swarm
+from waiting import wait_until
 
 ROUNDS = 500  # more than any test waits for
 
@@ -28,8 +29,11 @@ def start(swarm, *names):
 
 
 def leader(swarm):
-    seen = json.loads(swarm.hospitals["site-a"].cli("swarm", "status", "swarm.toml", "--json", "--quiet")[0])
-    return seen["engine"]["about"].split("led by ")[1].split(",")[0]
+    def led_by():
+        seen = json.loads(swarm.hospitals["site-a"].cli("swarm", "status", "swarm.toml", "--json", "--quiet")[0])
+        return seen["engine"]["about"].partition("led by ")[2].partition(",")[0]
+
+    return wait_until(led_by, "a leader")
 
 
 def assert_same_states(peers):
@@ -66,5 +70,7 @@ def test_peers_give_back_what_a_cluster_lost_with_all_its_disks(swarm):
     assert any(event["event"] == "engine_mended" for peer in peers for event in peer.events())
     assert_same_states(peers)
     late = swarm.hospitals["site-a"]
-    shown = late.cli("swarm", "show", "swarm.toml", "--json", "--quiet")[0]
-    assert '"height": 0' in shown, "the new log holds all blocks again"
+    wait_until(
+        lambda: '"height": 0' in late.cli("swarm", "show", "swarm.toml", "--json", "--quiet")[0],
+        "all blocks in the new log",
+    )

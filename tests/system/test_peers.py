@@ -6,11 +6,11 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from waiting import LIMIT_S, wait_until
 
 from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
@@ -19,17 +19,18 @@ from swarmcell.node import identity
 
 PEER = Path(__file__).with_name("sums_peer.py")
 SITES = ("site-a", "site-b", "site-c")
-PATIENCE_S = 0.5
+PATIENCE_S = 0.5  # soon without those that are away
+PATIENT_S = 60.0  # with everybody, however slow the machine
 
 
 class Swarm:
     """Three sites in one folder; `start` starts a process, `ended` waits for it and returns its last word."""
 
-    def __init__(self, folder, sites=SITES, f=0):
+    def __init__(self, folder, sites=SITES, f=0, patience_s=PATIENCE_S):
         self.folder = folder
         self.processes = []
         cards = [identity.create(name).card for name in sites]
-        rules = swarm_file.SwarmRules(patience_s=PATIENCE_S, f=f)
+        rules = swarm_file.SwarmRules(patience_s=patience_s, f=f)
         config = swarm_file.SwarmConfig(study=Study(name="sums", modality="rna"), swarm=rules)
         self.made = swarm_file.create(config, cards)
         self.path = folder / "swarm.toml"
@@ -64,16 +65,12 @@ class Swarm:
 
 
 @pytest.fixture
-def swarm(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    made = Swarm(tmp_path)
-    yield made
-    made.close()
+def swarm(make_swarm):
+    return make_swarm()
 
 
-def ended(process, timeout_s=30):
-    out, error = process.communicate(timeout=timeout_s)
+def ended(process):
+    out, error = process.communicate(timeout=LIMIT_S)
     events = [json.loads(line) for line in out.splitlines()]
     assert process.returncode == 0, error
     assert events[-1]["event"] == "ended"
@@ -104,14 +101,14 @@ def cli(*arguments):
 
 
 def killed(process):
-    process.communicate(timeout=30)
+    process.communicate(timeout=LIMIT_S)
     assert process.returncode == -signal.SIGKILL
 
 
 def test_a_tampered_swarm_file_is_refused(swarm):
     swarm.path.write_text(swarm.path.read_text().replace("patience_s = 0.5", "patience_s = 9.0"))
     process = swarm.start("site-a")
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=LIMIT_S)
     assert process.returncode != 0
     assert "TamperedError" in error
     assert not swarm.log.exists()
@@ -119,9 +116,8 @@ def test_a_tampered_swarm_file_is_refused(swarm):
 
 def test_two_processes_with_one_identity_are_refused(swarm):
     first = swarm.start("site-a")
-    while not swarm.log.exists():
-        time.sleep(0.02)
-    _, error = swarm.start("site-a", run="elsewhere").communicate(timeout=30)
+    wait_until(swarm.log.exists, "a log")
+    _, error = swarm.start("site-a", run="elsewhere").communicate(timeout=LIMIT_S)
     assert "another process already runs this identity" in error
     rest = [swarm.start(site) for site in SITES[1:]]
     assert_same_end([ended(process) for process in [first, *rest]], 4)
@@ -142,12 +138,13 @@ def test_a_restored_backup_stops_signing(swarm):
     for path in (swarm.folder / "site-a").glob("ledger.sqlite*"):
         path.unlink()
     backup.rename(swarm.folder / "site-a" / "ledger.sqlite")
-    _, error = swarm.start("site-a", rounds=3).communicate(timeout=30)
+    _, error = swarm.start("site-a", rounds=3).communicate(timeout=LIMIT_S)
     assert "never signed" in error
     assert "restored from a backup" in error
 
 
-def test_three_processes_end_with_the_same_digest_and_every_site_in_every_round(swarm):
+def test_three_processes_end_with_the_same_digest_and_every_site_in_every_round(make_swarm):
+    swarm = make_swarm(patience_s=PATIENT_S)
     all_events = [ended(process) for process in swarm.start_all(rounds=4, size=200_000)]
     assert_same_end(all_events, 4)
     for events in all_events:
@@ -189,9 +186,13 @@ def test_below_the_quorum_the_swarm_says_who_is_missing_and_goes_on_by_itself(sw
     waiting = wait_for(first, "waiting")[-1]
     assert waiting["why"].startswith("below the quorum: 1 of 3 members are up")
     assert set(waiting["who"]) == {"site-b", "site-c"}
-    status = json.loads(cli("status", str(swarm.path), "--json", "--quiet").stdout)
-    assert [member["up"] for member in status["members"]] == [True, False, False]
-    assert set(status["waited_for"]) == {"site-b", "site-c"}
+
+    def is_alone():
+        status = json.loads(cli("status", str(swarm.path), "--json", "--quiet").stdout)
+        up = [member["up"] for member in status["members"]]
+        return up == [True, False, False] and set(status["waited_for"]) == {"site-b", "site-c"}
+
+    wait_until(is_alone, "site-a's sign of life alone")
     others = [swarm.start(site, rounds=2) for site in SITES[1:]]
     assert_same_end([ended(process) for process in [first, *others]], 2)
 
@@ -217,14 +218,10 @@ def test_a_deleted_log_is_noticed_and_its_entries_are_given_back(swarm, while_ru
     swarm.lose_log()
     if not while_running:
         peers = swarm.start_all(rounds=4)
-    all_events = [ended(process, 50) for process in peers]
+    all_events = [ended(process) for process in peers]
     assert_same_end(all_events, 4)
 
 
-def test_the_first_round_begins_within_seconds(swarm):
-    began = time.monotonic()
-    peers = swarm.start_all(rounds=1)
-    wait_for(peers[0], "training", round=1)
-    assert time.monotonic() - began < 10
-    for process in peers[1:]:
-        ended(process)
+def test_the_first_round_waits_for_nobodys_patience(make_swarm):
+    swarm = make_swarm(patience_s=100 * LIMIT_S)
+    assert_same_end([ended(process) for process in swarm.start_all(rounds=1)], 1)

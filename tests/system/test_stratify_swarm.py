@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from waiting import LIMIT_S, wait_until
 
 from swarmcell.cells import schema
 from swarmcell.cli.app import app
@@ -26,7 +26,6 @@ from swarmcell.workflows.swarm.verify_run import verify_swarm
 SITES = ("site-a", "site-b", "site-c")
 RULE = StrataRule(k_max=2, starts=20, resamples=6, nulls=39, permutations=99)
 CLUSTERS = ClusterRule(n=4, starts=2, rounds_max=9)
-LIMIT_S = 120
 
 
 @pytest.fixture
@@ -66,19 +65,13 @@ def join(site: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_ledger(folder: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not (folder / "ledger.sqlite").exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(swarm: Path) -> None:
     folder = swarm.parent
     peers = {site: join(site, folder) for site in SITES}
     try:
-        wait_for_ledger(folder / "out-site-a", peers["site-a"])
+        ledger = folder / "out-site-a" / "ledger.sqlite"
+        wait_until(lambda: ledger.exists() or peers["site-a"].poll() is not None, "a ledger")
+        assert peers["site-a"].poll() is None, peers["site-a"].communicate()[1]
         peers["site-a"].kill()
         peers["site-a"].communicate()
         peers["site-a"] = join("site-a", folder)
