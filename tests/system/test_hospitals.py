@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import tomli_w
+from waiting import LIMIT_S, wait_until
 
 from swarmcell.model import released
 from swarmcell.node.ledger import opened
@@ -24,7 +24,6 @@ from swarmcell.node.ledger import opened
 ROOT = Path(__file__).parents[2]
 HOSTILE = Path(__file__).with_name("hostile_site.py")
 SITES = ("site-a", "site-b", "site-c")
-LIMIT_S = 120
 
 
 class Hospital:
@@ -58,11 +57,8 @@ class Hospital:
         return self.metrics.read_text().count("\n") if self.metrics.is_file() else 0
 
     def wait_for_round(self, number, process):
-        deadline = time.monotonic() + LIMIT_S
-        while self.rounds() < number:
-            assert process.poll() is None, f"{self.name} ended before round {number}: {process.stderr.read()}"
-            assert time.monotonic() < deadline, f"{self.name}: no round {number}"
-            time.sleep(0.02)
+        wait_until(lambda: self.rounds() >= number or process.poll() is not None, f"{self.name}: round {number}")
+        assert process.poll() is None, f"{self.name} ended before round {number}: {process.stderr.read()}"
 
     def panel(self):
         return released.load(self.folder / "runs" / self.name / "merged.safetensors").panel_ids
@@ -80,12 +76,12 @@ def said(process, code=0):
 
 def all_said(processes, code=0):
     """Wait for all; the first that ends otherwise than expected fails the test at once, with its own words."""
-    deadline = time.monotonic() + LIMIT_S
-    while any(process.poll() is None for process in processes):
+
+    def none_is_strange():
         strange = [process for process in processes if process.poll() not in {None, code}]
         assert not strange, [process.communicate()[1] for process in strange]
-        assert time.monotonic() < deadline, "some peers never ended"
-        time.sleep(0.05)
+
+    wait_until(lambda: all(process.poll() is not None for process in processes), "the end", check=none_is_strange)
     return [said(process, code) for process in processes]
 
 

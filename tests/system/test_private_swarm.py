@@ -43,7 +43,7 @@ def swarm(tmp_path, monkeypatch, make_cells):
         privacy=PrivacyRule(secure_aggregation=True, differential_privacy=DifferentialPrivacy(unit="cell")),
     )
     cards = [identity.create(site).card for site in SITES]
-    rules = swarm_file.SwarmRules(patience_s=1.0)
+    rules = swarm_file.SwarmRules(patience_s=60.0)  # the round waits for the one that is killed
     path = tmp_path / "swarm.toml"
     path.write_bytes(swarm_file.dump(swarm_file.create(swarm_file.SwarmConfig(study=study, swarm=rules), cards)))
     return path
