@@ -4,6 +4,7 @@ Nothing leaves these namespaces. Hosts' names come from /etc/netns, which `ip ne
 """
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,16 @@ def missing():
         return "network namespaces need root"
     if shutil.which("ip") is None:
         return "network namespaces need `ip` (apt-get install iproute2)"
-    name = f"sc{os.getpid()}-try"
+    name = _name()
     if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
         return "this machine lets nobody make a network namespace"
     ip("netns", "del", name)
     return ""
+
+
+def _name():
+    """Return a name that no other run has used: one that was killed leaves its namespaces behind."""
+    return f"sc{secrets.token_hex(4)}"
 
 
 def ip(*words):
@@ -33,7 +39,7 @@ class Network:
     """Namespaces `site-a`, ... on one bridge, each at 10.77.0.N; `site-d` sees its proxy and nothing else."""
 
     def __init__(self, open_sites, hidden, names):
-        self._tag = f"sc{os.getpid()}"
+        self._tag = _name()
         self.open_sites, self.hidden = open_sites, hidden
         self._made, self._processes = [], []
         self._hosts = "".join(f"10.77.0.{n} {name}\n" for n, name in enumerate(names, 1))

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import anndata as ad
@@ -17,11 +16,13 @@ import hospital_network
 import pytest
 from nats_cluster import missing_binary
 from tutorial_page import Sent, Typed, chapters
+from waiting import LIMIT_S, wait_until
+
+from swarmcell.node.presence import UP_WITHIN_S
 
 ROOT = Path(__file__).parents[2]
 SITES = ("site-a", "site-b", "site-c")
 NAMES = ("swarm.hospital-a.example", "swarm.hospital-b.example", "swarm.hospital-c.example", "proxy.hospital-d.example")
-LIMIT_S = 120
 
 
 class Hospital:
@@ -52,7 +53,7 @@ class Hospital:
 
     def finish(self, terminal, code=0):
         process, output = terminal
-        process.wait(timeout=LIMIT_S)
+        process.wait(timeout=3 * LIMIT_S)  # a hundred rounds
         output.seek(0)
         said = output.read()
         assert process.returncode == code, f"{self.name}: {said[-3000:]}"
@@ -68,7 +69,10 @@ class Hospital:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
     def status(self):
-        return json.loads(self.run("swarmcell swarm status swarm.toml --json --quiet"))
+        """Return what `swarm status` shows, or nothing where the engine does not answer."""
+        terminal = self.type("swarmcell swarm status swarm.toml --json --quiet || true")
+        said = self.finish(terminal)
+        return json.loads(said) if said.startswith("{") else {}
 
     def events(self):
         path = self.folder / "runs" / self.name / "log.txt"
@@ -98,15 +102,25 @@ def stop(pid, how):
         return
 
 
-def wait_until(fits, what, hospitals):
-    until = time.monotonic() + LIMIT_S
-    while not fits():
+def wait_for(fits, what, hospitals):
+    """Wait, and fail at once where anything that was typed has failed."""
+
+    def none_has_failed():
         for hospital in hospitals:
             for terminal in hospital.terminals:
                 if terminal[0].poll() not in {None, 0, -signal.SIGKILL, 128 + signal.SIGKILL}:
                     hospital.finish(terminal)
-        assert time.monotonic() < until, f"{what} never came; " + hospitals[0].events()[-1500:]
-        time.sleep(0.05)
+
+    return wait_until(fits, lambda: f"{what} ({hospitals[0].events()[-1500:]})", check=none_has_failed)
+
+
+def led_by(hospital, *, replicas, up=(), other_than=""):
+    """Return who leads the log, and the status that says so, once so many replicas are in step and these are up."""
+    seen = hospital.status()
+    if not seen or not {*up} <= {member["name"] for member in seen["members"] if member["up"]}:
+        return None
+    found = re.search(r"led by ([^,]+), (\d) of 3 replicas in step", seen["engine"]["about"])
+    return (found[1], seen) if found and int(found[2]) >= replicas and found[1] != other_than else None
 
 
 class Reader:
@@ -170,21 +184,19 @@ def tell(reader, network, hospitals):
     a, d = everybody[0], everybody[-1]
     facts = {"hospitals": hospitals}
     reader.follow(1, 2, 3, 4, 5, 6)
-    wait_until(lambda: len(a.metrics) >= 2, "round 2", everybody)
+    wait_for(lambda: len(a.metrics) >= 2, "round 2", everybody)
 
-    facts["status"] = a.status()
-    leader = hospitals[facts["status"]["engine"]["about"].split("led by ")[1].split(",")[0]]
-    before, killed_s = len(a.metrics), time.monotonic()
-    stop(leader.server_pid(), signal.SIGKILL)
-    wait_until(lambda: len(a.metrics) >= before + 2, "a block after the leader's death", everybody)  # one is under way
-    facts["next_block_s"] = time.monotonic() - killed_s
-    leader.type("swarmcell engine run")
-
+    leader, facts["status"] = wait_for(lambda: led_by(a, replicas=2, up=SITES), "a swarm in step", everybody)
     before = len(a.metrics)
+    stop(hospitals[leader].server_pid(), signal.SIGKILL)
+    wait_for(lambda: len(a.metrics) >= before + 2, "a block after the leader's death", everybody)  # one is under way
+    facts["leaders"] = (leader, wait_for(lambda: led_by(a, replicas=1), "another leader", everybody)[0])
+    hospitals[leader].type("swarmcell engine run")
+
     network.pull_cable("site-c")
+    wait_for(lambda: led_by(a, replicas=2, other_than="site-c"), "a log of A and B", everybody)
     reader.follow(7)
-    wait_until(lambda: "contributed" in d.events(), "D's first contribution", everybody)
-    facts["rounds_while_cut"] = len(a.metrics) - before
+    wait_for(lambda: "contributed" in d.events(), "D's first contribution", everybody)
     facts["reached"] = {site: network.reaches(site, "10.78.0.2", 22) for site in SITES}
     facts["d_dials"] = {port: network.reaches("site-d", "10.77.0.1", port) for port in (443, 4222)}
     network.plug_cable("site-c")
@@ -225,7 +237,9 @@ def test_the_hospital_whose_cable_was_pulled_takes_part_again(story):
 
 
 def test_the_swarm_goes_on_after_the_leader_of_the_log_is_killed(story):
-    assert story["next_block_s"] < 30, "an election takes 4 to 10 s; the benchmark measures it"
+    before, after = story["leaders"]
+    assert {before, after} <= {*SITES}
+    assert before != after
 
 
 def test_nobody_can_dial_the_hospital_that_only_dials_out(story):
@@ -236,8 +250,7 @@ def test_nobody_can_dial_the_hospital_that_only_dials_out(story):
 def test_status_shows_every_member_the_engine_and_who_is_waited_for(story):
     seen = story["status"]
     assert [member["name"] for member in seen["members"]] == list(SITES)
-    assert all(member["up"] and member["last_seen_s"] < 8 for member in seen["members"])
-    assert re.search(r"[23] of 3 replicas in step", seen["engine"]["about"])  # at a moment one may trail by an entry
+    assert all(member["up"] and member["last_seen_s"] <= UP_WITHIN_S for member in seen["members"])
     assert seen["waits_for"]
     assert set(seen["waited_for"]) <= set(SITES)
 
