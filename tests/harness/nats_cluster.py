@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import shutil
@@ -143,6 +144,14 @@ class NatsCluster:
             yield log
         finally:
             await log.close()
+
+    def engine_toml(self):
+        """Return the [engine] part of a site file; the servers' cards are written beside their folders."""
+        paths = []
+        for card in self.cards:
+            paths.append(self.folder / f"{card.site}.engine.toml")
+            paths[-1].write_bytes(card.to_toml())
+        return f'[engine]\nkind = "nats"\ncards = {json.dumps([str(path) for path in paths])}\n'
 
     async def ready(self, swarm=SWARM):
         """Wait until the stream can be made and all its replicas are in step; return who leads it."""

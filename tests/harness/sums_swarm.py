@@ -135,11 +135,7 @@ class Swarm:
         """Take a new cluster of three servers for the log; return it, not started."""
         secrets = tuple(hospital.identity.engine_secret for hospital in self.hospitals.values())
         cluster = NatsCluster(folder, founders=secrets)
-        files = []
-        for card in cluster.cards:
-            files.append(cluster.folder / f"{card.site}.engine.toml")
-            files[-1].write_bytes(card.to_toml())
-        self.engine = f'[engine]\nkind = "nats"\ncards = {json.dumps([str(path) for path in files])}\n'
+        self.engine = cluster.engine_toml()
         for hospital in self.hospitals.values():
             hospital.use(self.engine)
         return cluster

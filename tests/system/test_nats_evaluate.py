@@ -55,14 +55,10 @@ def swarm(make_cells, tmp_path_factory):
 
 
 def write_files(folder, cluster, make_cells, cards):
-    paths = []
-    for card in cluster.cards:
-        paths.append(folder / f"{card.site}.engine.toml")
-        paths[-1].write_bytes(card.to_toml())
+    engine = cluster.engine_toml()
     for site in SITES:
         cells = make_cells(site, n_donors=6, held_out=3, n_cells=30)
         schema.write_prepared(cells, folder / f"{site}.h5ad")
-        engine = f'[engine]\nkind = "nats"\ncards = {json.dumps([str(path) for path in paths])}\n'
         (folder / f"{site}.site.toml").write_text(f'name = "{site}"\n{engine}')
         (folder / f"{site}.card.toml").write_bytes(cards[site].to_toml())
     study = Study(

@@ -39,7 +39,8 @@ def predict(  # noqa: PLR0917 (options are arguments)
     """Write a model's labels and probabilities into a copy of a prepared file.
 
     `obs` gets predicted_cell_type and predicted_condition, each with its probability; `obsm` the probabilities of
-    all cell types; `uns` those of each sample. Files of any size pass in blocks.
+    all cell types; `uns` those of each sample. Of a study that clustered cells, `obs` gets predicted_cluster. Files of
+    any size pass in blocks.
 
     A cell that is less like any known type than 95 % of the swarm's inner-validation cells is called unknown
     (`--unknown-rate`); `obs` holds its novelty. `--unknown-below` goes by the probability alone, which is weaker.
@@ -68,4 +69,7 @@ def predict(  # noqa: PLR0917 (options are arguments)
         print_json(found.to_json())
     prediction_table.show(found, console())
     say(f"written: {out}")
-    next_command("swarmcell evaluate", model, file)
+    if found.cells_by_type or found.samples:
+        next_command("swarmcell evaluate", model, file)
+    else:  # clusters alone: there is no label to compare with
+        next_command("swarmcell stratify", file, "--cells", model)

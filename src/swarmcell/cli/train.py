@@ -277,4 +277,6 @@ def _end(made: "Trained", files: list[Path], *, as_json: bool) -> None:
     for model, card in made.cards.items():
         console().print(card_table(model, card))
     best = made.models.get("merged") or made.models["local"]
-    next_command(shlex.join(["swarmcell", "evaluate", str(best), *map(str, files)]))
+    is_judged = any(stage in card["stages"] for card in made.cards.values() for stage in ("cell", "patient"))
+    read_by = ["evaluate", str(best), *map(str, files)] if is_judged else ["predict", str(best), str(files[0])]
+    next_command(shlex.join(["swarmcell", *read_by]))

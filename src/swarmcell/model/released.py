@@ -17,7 +17,7 @@ import numpy as np
 from swarmcell import formats
 from swarmcell.cells import site_scaling
 from swarmcell.cells.bags import Bags
-from swarmcell.cells.batches import Matrix
+from swarmcell.cells.batches import Codes, Matrix
 from swarmcell.errors import InputError, MergeError, ModelError
 from swarmcell.files import writing
 from swarmcell.model import bag_models, calibration_rounds, described_arrays
@@ -26,7 +26,7 @@ from swarmcell.model.described_arrays import refuse
 from swarmcell.model.fixed import Floats
 from swarmcell.model.novelty import Density, Novelty
 from swarmcell.model.panel_cells import on_panel, samples_of, standardised
-from swarmcell.model.sample_rows import sample_rows
+from swarmcell.model.sample_rows import counted_codes, sample_rows
 from swarmcell.model.stages import parameters_of
 from swarmcell.model.state import MergedState, digest, from_header, header, to_bytes
 from swarmcell.model.study import Study, from_plain, rules_digest, unsaid
@@ -84,6 +84,27 @@ class TrainedModel:
     def has_patient_task(self) -> bool:
         """Whether `predict_samples` can be called."""
         return "patient" in self.state.results
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the study clustered cells, so that `counted_cells` tells a cell's cluster."""
+        return "clusters" in self.state.results
+
+    def counted_cells(self, adata: "AnnData") -> Codes:
+        """Return what composition counts each cell as, an index into `study.counted_types`, shape `(n_obs,)`.
+
+        Raises
+        ------
+        ModelError
+            If the model tells neither types nor clusters of cells.
+        PanelError
+            As for `predict_cells`.
+        """
+        codes = counted_codes(self.state, self.on_panel(adata))
+        if codes is None:
+            msg = "this model tells neither types nor clusters of cells: its study has no stage 'cell' or 'clusters'."
+            raise ModelError(msg)
+        return codes
 
     def predict_cells(self, adata: "AnnData") -> Floats:
         """Return each cell's probabilities, shape `(n_obs, n_classes)`, in the order of `cell_types`.

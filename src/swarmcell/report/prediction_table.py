@@ -1,5 +1,7 @@
 """A prediction on the console."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,20 +12,22 @@ SAMPLES_MAX = 40  # rows of the table; the file holds all
 
 
 def show(found: Prediction, console: Console) -> None:
-    """Print cells per predicted type and samples with their probabilities."""
+    """Print cells per predicted type and cluster, and samples with their probabilities."""
     console.print(f"{found.study}: {names.counted(found.n_cells, 'cell')}", style="bold", markup=False)
     if found.cells_by_type:
-        console.print(_types(found))
+        console.print(_cells("predicted type", found.cells_by_type, found.n_cells))
+    if found.cells_by_cluster:
+        console.print(_cells("cluster", found.cells_by_cluster, found.n_cells))
     if found.samples:
         console.print(_samples(found))
 
 
-def _types(found: Prediction) -> Table:
-    table = Table("predicted type", title="Cells", title_justify="left")
+def _cells(what: str, counts: Mapping[str, int], n_cells: int) -> Table:
+    table = Table(what, title="Cells", title_justify="left")
     table.add_column("cells", justify="right")
     table.add_column("share", justify="right")
-    for name, n in found.cells_by_type.items():
-        table.add_row(name, f"{n:,}", f"{n / found.n_cells:.1%}")
+    for name, n in counts.items():
+        table.add_row(name, f"{n:,}", f"{n / n_cells:.1%}")
     return table
 
 

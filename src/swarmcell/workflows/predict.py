@@ -32,6 +32,7 @@ Observer = Callable[[str, dict[str, Any]], None]
 Floats = npt.NDArray[np.float32]
 
 UNKNOWN = "unknown"
+CLUSTER = "predicted_cluster"
 CELL_TYPE, CELL_PROBABILITY = "predicted_cell_type", "predicted_cell_type_probability"
 CONDITION, CONDITION_PROBABILITY = "predicted_condition", "predicted_condition_probability"
 ATTENTION = "predicted_condition_attention"
@@ -48,6 +49,8 @@ class Prediction:
     ----------
     cells_by_type
         Cells per predicted type (with `unknown`); empty if the model has no cell task.
+    cells_by_cluster
+        Cells per cluster; empty if the model's study clustered none.
     samples
         Sample -> condition -> probability; empty if the model has no patient task.
     """
@@ -56,6 +59,7 @@ class Prediction:
     study: str
     n_cells: int
     cells_by_type: Mapping[str, int]
+    cells_by_cluster: Mapping[str, int]
     samples: Mapping[str, Mapping[str, float]]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +69,7 @@ class Prediction:
             "study": self.study,
             "n_cells": self.n_cells,
             "cells_by_type": dict(self.cells_by_type),
+            "cells_by_cluster": dict(self.cells_by_cluster),
             "samples": {name: dict(p) for name, p in self.samples.items()},
         }
 
@@ -119,13 +124,13 @@ def predict(
         msg = f"{out}: is the prepared file itself, which is never changed. Choose another --out."
         raise UsageError(msg)
     trained = released.load(model)
-    if not (trained.has_cell_task or trained.has_patient_task):
+    if not (trained.has_cell_task or trained.has_patient_task or trained.has_clusters):
         msg = f"{model}: has neither a cell nor a patient task to predict. Train a study with labels."
         raise ModelError(msg)
     refuse_existing(out, force=force)
     if explain:
         explained.refuse_without_reading(trained)
-    passes = trained.has_cell_task + trained.has_patient_task * (1 + explain)
+    passes = trained.has_cell_task + trained.has_clusters + trained.has_patient_task * (1 + explain)
     with PreparedFile(prepared) as file:
         check_fit(trained, model, file)
         observer("total", {"n": file.n_cells * passes})
@@ -176,9 +181,10 @@ def _fill(
     beside: Mapping[str, Floats],
 ) -> Prediction:
     own = [CELL_TYPE, CELL_PROBABILITY, NOVELTY, CONDITION, CONDITION_PROBABILITY, ATTENTION, explained.CONTRIBUTION]
-    obs = file.obs.drop(columns=own, errors="ignore").assign(**beside)
+    obs = file.obs.drop(columns=[*own, CLUSTER], errors="ignore").assign(**beside)
     stored: dict[str, Any] = {"model_digest": model.digest, "study": model.study.name}
     by_type: dict[str, int] = {}
+    by_cluster: dict[str, int] = {}
     samples: dict[str, dict[str, float]] = {}
     if model.has_cell_task:
         target = _dataset(copy, file.n_cells, len(model.cell_types))
@@ -189,9 +195,12 @@ def _fill(
         obs[CELL_PROBABILITY] = probability
         if model.novelty is not None:
             obs[NOVELTY] = novelty
-        by_type = {name: int((label == k).sum()) for k, name in enumerate(names)}
+        by_type = _counts(label, names)
         stored |= {"cell_types": list(model.cell_types), "unknown_below": unknown.below}
         stored["unknown_novelty_from"] = unknown.novelty_from
+    if model.has_clusters:
+        clusters, names = _clusters(model, file, observer), list(model.study.counted_types)
+        obs[CLUSTER], by_cluster = _categorical(clusters, names), _counts(clusters, names)
     if model.has_patient_task:
         samples, attention = _samples(model, file, observer)
         if attention is not None:
@@ -204,8 +213,27 @@ def _fill(
     _replace(copy, "obs", obs)
     _replace(copy, f"uns/{UNS}", stored)
     return Prediction(
-        model_digest=model.digest, study=model.study.name, n_cells=file.n_cells, cells_by_type=by_type, samples=samples
+        model_digest=model.digest,
+        study=model.study.name,
+        n_cells=file.n_cells,
+        cells_by_type=by_type,
+        cells_by_cluster=by_cluster,
+        samples=samples,
     )
+
+
+def _counts(code: npt.NDArray[np.int64], names: list[str]) -> dict[str, int]:
+    """Return how many cells each name has."""
+    return dict(zip(names, np.bincount(code, minlength=len(names)).tolist(), strict=True))
+
+
+def _clusters(model: TrainedModel, file: PreparedFile, observer: Observer) -> npt.NDArray[np.int64]:
+    """Return each cell's cluster."""
+    found = np.empty(file.n_cells, dtype=np.int64)
+    for block in file.blocks(np.arange(file.n_cells)):
+        found[block.rows] = model.counted_cells(block.cells)
+        observer("progress", {"n": len(block.rows)})
+    return found
 
 
 def _cells(

@@ -105,7 +105,7 @@ def learnable(study: Study, cells: TrainingCells) -> tuple[Study, list[str]]:
         else:
             said = f"only {found[0]!r}" if found else "no label"
             notes.append(f"no model of the {stage} task: the training donors have {said} in obs[{column!r}].")
-    if set(kept) <= {FEATURES, CLUSTERS}:
+    if kept == [FEATURES]:
         msg = f"nothing to learn: {' '.join(notes)} A classifier needs at least two classes."
         raise CellsError(msg)
     return replace(study, stages=tuple(kept), privacy=replace(study.privacy, secure_aggregation=False)), notes

@@ -47,7 +47,7 @@ class CellTypes:
         if not self.names:
             return None
         if self.model is not None:
-            return np.asarray(self.model.predict_cells(block.cells).argmax(axis=1), np.int64)
+            return self.model.counted_cells(block.cells)
         if self.clusters is not None and self.panel is not None:
             return self.clusters.codes(columns(cast("Matrix", block.cells.X), self.panel))
         labels = block.cells.obs.get("cell_type")
@@ -348,12 +348,12 @@ def _is_number(text: str) -> bool:
 
 
 def check_model(study: Study, model: TrainedModel | None, path: Path | None) -> None:
-    """Check that the cell model given is the one that a study of strata names.
+    """Check that the cell model given is the one that a study of strata names, and that the study counts what it tells.
 
     Raises
     ------
     ModelError
-        If the study names another, or one and none is given.
+        If the study names another, or one and none is given, or its types are not the model's.
     """
     wanted = study.strata.cell_model if study.strata else ""
     found = "" if model is None else model.digest
@@ -361,3 +361,14 @@ def check_model(study: Study, model: TrainedModel | None, path: Path | None) -> 
         said = f"the model {path} has the digest {found[:12]}" if found else "none is given"
         msg = f"the strata count the cell types of model {wanted[:12] or '(none)'}, and {said}. Give it with --cells."
         raise ModelError(msg)
+    if model is not None and model.study.counted_types != study.counted_types:
+        msg = (
+            f"the study counts {_listed(study.counted_types)}, and the model {path} tells "
+            f"{_listed(model.study.counted_types)}. [study] cell_types of a study of strata must be the model's, in its "
+            "order: found the swarm anew with them."
+        )
+        raise ModelError(msg)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no types"

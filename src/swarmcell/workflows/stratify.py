@@ -242,10 +242,10 @@ def _solved(sites: Sequence[Stratifier | Learner], raw: bytes, observer: Observe
 def _types(prepared: Sequence[Path], cells: Path | None) -> CellTypes:
     if cells is not None:
         model = classifiers.load(cells)
-        if not model.has_cell_task:
-            msg = f"{cells}: has no cell task, so it tells no cell types. Give another model, or none."
+        if not model.study.counted_types:
+            msg = f"{cells}: tells neither types nor clusters of cells. Give another model, or none."
             raise ModelError(msg)
-        return CellTypes(model.cell_types, model, cells)
+        return CellTypes(model.study.counted_types, model, cells)
     names: set[str] = set()
     for path in prepared:
         with PreparedFile(path) as file:
