@@ -8,7 +8,7 @@ from swarmcell import __version__
 
 SWARM_FILE = 2  # 1: none was written in the file
 MODEL = 2  # 1: two keys of metadata, whose order changed from process to process
-STRATA = 2  # 1: without clusters of cells and the test of a split
+STRATA = 3  # 1: without clusters of cells and the test of a split; 2: small counts followed from totals
 LEDGER = 1  # 0: none was written in the file
 
 

@@ -1,4 +1,4 @@
-"""Sites of a swarm as processes of the command line: each writes to files, so none ever blocks, and none is left over."""
+"""Sites of a swarm as processes of the command line; they write to files, so none blocks, and none is left over."""
 
 import os
 import subprocess

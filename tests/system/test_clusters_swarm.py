@@ -1,6 +1,7 @@
-"""Cells without labels are clustered by `train --join` in real processes: one site is killed, and pooling finds the same."""
+"""Cells without labels are clustered by `train --join` in real processes as by pooling, though one site is killed."""
 
 import signal
+from contextlib import ExitStack
 
 import anndata as ad
 import numpy as np
@@ -47,19 +48,20 @@ def folder(tmp_path, monkeypatch, make_cells):
 @pytest.fixture(params=["embedded", "nats"])
 def peers(request, folder):
     """The sites' commands over either engine."""
-    settings = []
-    if request.param == "nats":
-        if why := missing_binary():
-            pytest.skip(why)
-        cluster = NatsCluster(folder / "nats", founders=tuple(identity.load(site).engine_secret for site in SITES))
-        (folder / "engine.toml").write_text(f'name = "any"\n{cluster.engine_toml()}')
-        cluster.start()
-        request.addfinalizer(cluster.stop)
-        settings = ["--site", "engine.toml"]
-    with SiteProcesses(
-        folder, lambda site: ["train", f"{site}.h5ad", "--join", "swarm.toml", "--identity", site, *settings]
-    ) as found:
-        yield found
+    with ExitStack() as stack:
+        settings = []
+        if request.param == "nats":
+            if why := missing_binary():
+                pytest.skip(why)
+            cluster = NatsCluster(folder / "nats", founders=tuple(identity.load(site).engine_secret for site in SITES))
+            (folder / "engine.toml").write_text(f'name = "any"\n{cluster.engine_toml()}')
+            stack.callback(cluster.stop)
+            cluster.start()
+            settings = ["--site", "engine.toml"]
+        command = ["--join", "swarm.toml", *settings]
+        yield stack.enter_context(
+            SiteProcesses(folder, lambda site: ["train", f"{site}.h5ad", *command, "--identity", site])
+        )
 
 
 def test_all_sites_find_the_clusters_of_the_pooled_cells_though_one_is_killed(folder, peers, make_cells):

@@ -1,19 +1,19 @@
 """Strata over a swarm of real processes: all hold the same file, though one is killed, and pooling finds the same."""
 
 import json
-import os
-import subprocess
-import sys
+import shlex
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from site_processes import SiteProcesses
 from typer.testing import CliRunner
-from waiting import LIMIT_S, wait_until
 
 from swarmcell.cells import schema
 from swarmcell.cli.app import app
+from swarmcell.cli.common import EXIT_INTERRUPTED
 from swarmcell.config import swarm_file
 from swarmcell.errors import CellsError, ModelError, PanelError, SwarmcellError, UsageError
 from swarmcell.model.strata import released
@@ -53,36 +53,22 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cells) -> Path:
     return path
 
 
-def join(site: str, folder: Path) -> subprocess.Popen[str]:
-    arguments = ["stratify", f"{site}.h5ad", "--join", "strata.toml", "--identity", site, "--out", f"out-{site}"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "swarmcell", *arguments, "--no-obs"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def join(site: str) -> list[str]:
+    return ["stratify", f"{site}.h5ad", "--join", "strata.toml", "--identity", site, "--out", f"out-{site}", "--no-obs"]
 
 
-def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed(swarm: Path) -> None:
+def test_all_sites_find_the_strata_of_the_pooled_samples_though_one_is_killed_and_one_stopped(swarm: Path) -> None:
     folder = swarm.parent
-    peers = {site: join(site, folder) for site in SITES}
-    try:
-        ledger = folder / "out-site-a" / "ledger.sqlite"
-        wait_until(lambda: ledger.exists() or peers["site-a"].poll() is not None, "a ledger")
-        assert peers["site-a"].poll() is None, peers["site-a"].communicate()[1]
-        peers["site-a"].kill()
-        peers["site-a"].communicate()
-        peers["site-a"] = join("site-a", folder)
-        for site, peer in peers.items():
-            _, err = peer.communicate(timeout=LIMIT_S)
-            assert peer.returncode == 0, f"{site}: {err}"
-            assert "Traceback" not in err
-    finally:
-        for peer in peers.values():
-            peer.kill()
-            peer.communicate()
+    with SiteProcesses(folder, join) as peers:
+        peers.start(*SITES)
+        peers.wait_for("site-a", "block 1:")
+        peers.stop("site-a", signal.SIGKILL)
+        peers.start("site-a")
+        peers.wait_for("site-b", "block 2:")
+        assert peers.stop("site-b", signal.SIGINT) == EXIT_INTERRUPTED
+        assert f"next: swarmcell {shlex.join(join('site-b')[:2])} --join strata.toml" in peers.said("site-b")
+        peers.start("site-b")
+        peers.all_ended()
     raw = {(folder / f"out-{site}" / "strata.safetensors").read_bytes() for site in SITES}
     assert len(raw) == 1
     mine = json.loads((folder / "out-site-b" / "strata.json").read_text())

@@ -13,9 +13,14 @@ from typer.testing import CliRunner
 from swarmcell.cells import schema
 from swarmcell.cli.app import app
 from swarmcell.errors import CellsError, InputError, ModelError, OutputError, PanelError, SwarmcellError, UsageError
+from swarmcell.model.released import load as load_model
 from swarmcell.model.strata import released
-from swarmcell.model.study import StrataRule
+from swarmcell.model.study import ClusterRule, StrataRule, Study
+from swarmcell.workflows import sample_table
+from swarmcell.workflows.predict import predict
 from swarmcell.workflows.stratify import Options, Stratified, place_new, stratify_alone
+from swarmcell.workflows.train import Options as TrainOptions
+from swarmcell.workflows.train import train_alone
 
 RULE = StrataRule(k_max=3, starts=8, resamples=10, nulls=39, permutations=199)
 OPTIONS = Options(rule=RULE)
@@ -108,6 +113,31 @@ def test_a_model_tells_the_types_and_must_be_the_same_when_patients_are_placed(s
     if made.strata.state.k:
         with pytest.raises(ModelError, match="--cells"):
             place_new(path, list(study_files.files), tmp_path / "p", OPTIONS, force=False, observer=quiet)
+
+
+def test_clusters_that_a_model_holds_are_counted_for_types(sites: list[Path], tmp_path: Path) -> None:
+    rule = ClusterRule(n=3, starts=4)
+    study = Study(name="c", modality="rna", stages=("features", "clusters"), clusters=rule)
+    about = {"runs": tmp_path, "name": "c", "options": TrainOptions(threads=1), "observer": quiet}
+    model = train_alone(sites, study=study, **about).models["local"]
+    options = replace(OPTIONS, cells=model, annotate=False)
+    made = alone(sites, tmp_path / "s", options)
+    assert made.strata.study.counted_types == ("cluster 1", "cluster 2", "cluster 3")
+    assert made.result["k"] == 2
+    by_labels = alone(sites, tmp_path / "l", replace(OPTIONS, annotate=False))
+    first, other = (pd.read_csv(one.folder / "samples.csv")["stratum"] for one in (made, by_labels))
+    assert first.tolist() == other.tolist()
+    predict(model, sites[0], tmp_path / "p.h5ad")
+    shares = ad.read_h5ad(tmp_path / "p.h5ad").obs.query("sample == 'p0-1'")["predicted_cluster"].value_counts()
+    table = sample_table.read(
+        sites[:1],
+        made.strata.study,
+        sample_table.CellTypes(made.strata.study.counted_types, load_model(model), model),
+        covariates={},
+        observer=quiet,
+    )
+    logs = np.log(shares[list(made.strata.study.counted_types)].to_numpy() + 0.5)
+    np.testing.assert_allclose(table.features[0, :3], logs - logs.mean(), rtol=1e-6)
 
 
 def test_clusters_of_cells_are_counted_where_no_types_are_told(sites: list[Path], tmp_path: Path) -> None:

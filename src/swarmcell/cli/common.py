@@ -10,6 +10,7 @@ import typer
 from swarmcell import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -80,6 +81,21 @@ def next_command(*words: "str | Path") -> None:
     """Print the command that comes next, with which every command ends: texts as they are, paths as for a shell."""
     if not voice.quiet:
         typer.echo("next: " + " ".join(w if isinstance(w, str) else shlex.quote(str(w)) for w in words), err=True)
+
+
+def say_how_it_goes_on(command: str, files: "list[Path]", given: "Mapping[str, Any]", *switches: str) -> None:
+    """Say that a command was interrupted, and print the one that goes on: the same, with every option that was given.
+
+    Parameters
+    ----------
+    given
+        Options by their flags; those that are `None` were not given.
+    switches
+        Flags without a value.
+    """
+    say("interrupted; the run can go on:")
+    options = [part for flag, value in given.items() if value is not None for part in (flag, str(value))]
+    next_command(shlex.join(["swarmcell", command, *map(str, files), *options, *switches]))
 
 
 def print_json(value: dict[str, Any] | list[Any]) -> None:

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, bars, console, next_command, print_json, say
+from swarmcell.cli.common import (
+    EXIT_INTERRUPTED,
+    Debug,
+    Force,
+    Json,
+    Quiet,
+    Seed,
+    bars,
+    console,
+    next_command,
+    print_json,
+    say,
+    say_how_it_goes_on,
+)
 from swarmcell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,16 +100,25 @@ def stratify(  # noqa: PLR0917 (options are arguments)
         seed=seed,
         annotate=not no_obs,
     )
-    with _progress() as progress:
-        tell = _observer(progress)
-        if with_ is not None:
-            made = workflow.place_new(with_, files, out, options, force=force, observer=tell)
-        elif join is not None:
-            made = workflow.stratify_in_swarm(
-                files, _seat(join, files, site, identity), out, options, force=force, observer=tell
+    swarm = {"--join": join, "--site": site, "--identity": identity, "--cells": cells, "--covariates": covariates}
+    try:
+        with _progress() as progress:
+            tell = _observer(progress)
+            if with_ is not None:
+                made = workflow.place_new(with_, files, out, options, force=force, observer=tell)
+            elif join is not None:
+                made = workflow.stratify_in_swarm(
+                    files, _seat(join, files, site, identity), out, options, force=force, observer=tell
+                )
+            else:
+                made = workflow.stratify_alone(files, out, options, force=force, observer=tell)
+    except KeyboardInterrupt:
+        if join is not None:
+            switches = {"--no-obs": no_obs, "--force": force}
+            say_how_it_goes_on(
+                "stratify", files, {**swarm, "--out": out}, *(name for name, on in switches.items() if on)
             )
-        else:
-            made = workflow.stratify_alone(files, out, options, force=force, observer=tell)
+        raise
     report = strata_page.write(made.result, out)
     if json:
         print_json(made.result)

@@ -19,7 +19,7 @@ from swarmcell.cli.common import (
     console,
     next_command,
     print_json,
-    say,
+    say_how_it_goes_on,
 )
 from swarmcell.errors import UsageError
 
@@ -120,9 +120,8 @@ def train(  # noqa: PLR0917 (options are arguments)
                     force=force,
                 )
     except KeyboardInterrupt:
-        say("interrupted; the run can go on:")
         switches = {"--no-local": no_local, "--out-of-core": out_of_core, "--resume": join is None}
-        next_command(_again(files, given, *(switch for switch, on in switches.items() if on)))
+        say_how_it_goes_on("train", files, given, *(switch for switch, on in switches.items() if on))
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _end(made, files, as_json=json)
 
@@ -138,12 +137,6 @@ def _naming(
         tell(event, facts)
 
     return observe
-
-
-def _again(files: list[Path], given: dict[str, Any], *switches: str) -> str:
-    """Return the command line that goes on: the same, with every option that was given."""
-    options = [part for flag, value in given.items() if value is not None for part in (flag, str(value))]
-    return shlex.join(["swarmcell", "train", *map(str, files), *options, *filter(None, switches)])
 
 
 def _check_options(

@@ -14,7 +14,7 @@ def draw(found: dict[str, Any]) -> list[Picture]:
     pictures = [_tried(found)]
     if found["n_sites"] > 1:
         pictures.append(_sites(found))
-    if found["samples"] and found["components"] > 1:
+    if found["samples"]:
         pictures.insert(0, _map(found))
     if found["k"] and any(one["composition"] for one in found["strata"]):
         pictures.append(_compositions(found))
@@ -24,29 +24,34 @@ def draw(found: dict[str, Any]) -> list[Picture]:
 
 
 def _map(found: dict[str, Any]) -> Picture:
-    figure, (axes,) = style.blank(6.4, 4.4)
     sites = sorted({row["site"] for row in found["samples"]})
+    is_line = found["components"] == 1  # then a line of samples for each site
+    figure, (axes,) = style.blank(6.4, 1.2 + 0.4 * len(sites) if is_line else 4.4)
     for i in range(max(found["k"], 1)):
         for place, site in enumerate(sites):
             mine = [r for r in found["samples"] if r["site"] == site and (not found["k"] or r["stratum"] == i + 1)]
             label = f"stratum {i + 1}" if found["k"] else "no strata"
             axes.scatter(
                 [row["component_1"] for row in mine],
-                [row["component_2"] for row in mine],
+                [place if is_line else row["component_2"] for row in mine],
                 s=26,
                 color=style.model_colour(i),
                 marker=style.model_marker(place if len(sites) > 1 else i),
                 label=f"{label}, {site}" if len(sites) > 1 else label,
                 alpha=0.85,
             )
-    axes.set(xlabel="component 1", ylabel="component 2")
+    axes.set(xlabel="component 1", ylabel="" if is_line else "component 2")
+    if is_line:
+        axes.set_yticks(range(len(sites)), sites)
+        axes.set_ylim(len(sites) - 0.5, -0.5)
     style.gridlines(axes)
     style.legend(axes, outside=True)
     return Picture(
         name="map",
         title="The samples of these files",
-        caption=f"{len(found['samples'])} samples along the two components that hold most of the variance; "
-        f"{found['components']} components ({found['components_share']:.0%} of the variance) were used."
+        caption=f"{len(found['samples'])} samples along the "
+        f"{'component that holds' if is_line else 'two components that hold'} most of the variance; "
+        f"{found['components']} component(s) ({found['components_share']:.0%} of the variance) were used."
         + (" Colours are strata, shapes are sites." if len(sites) > 1 else ""),
         alt=f"Scatter of {len(found['samples'])} samples, coloured by stratum.",
         figure=figure,

@@ -364,8 +364,8 @@ def check_model(study: Study, model: TrainedModel | None, path: Path | None) -> 
     if model is not None and model.study.counted_types != study.counted_types:
         msg = (
             f"the study counts {_listed(study.counted_types)}, and the model {path} tells "
-            f"{_listed(model.study.counted_types)}. [study] cell_types of a study of strata must be the model's, in its "
-            "order: found the swarm anew with them."
+            f"{_listed(model.study.counted_types)}. [study] cell_types must be the model's, in its order: found the "
+            "swarm anew with them."
         )
         raise ModelError(msg)
 

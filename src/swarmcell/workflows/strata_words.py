@@ -15,16 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
 
+from swarmcell.model.strata.describe import NUMBER_BITS
 from swarmcell.model.strata.judge import P_MAX, STABLE
 from swarmcell.model.strata.released import Strata
 from swarmcell.model.strata.rounds import n_categories, tested
 from swarmcell.model.strata.state import StrataState
 from swarmcell.model.strata.table import blocks_of
+from swarmcell.model.strata.withheld import LEFT_OUT
 from swarmcell.workflows import floor_words
 
 MARKERS_SHOWN = 12
 MARKS_OF_CLUSTER, OVER = 3, 0.5  # features named, and standard deviations above the mean from which one is; chosen
 UNNAMED = "a site (which one is not told)"
+NOT_SHOWN = "left out"
 LEVEL = 0.95
 _ONE = float(1 << 24)
 _SAYS = {"clr": "share of {}", "mean": "mean {}", "sd": "spread of {}"}
@@ -63,9 +66,18 @@ def result(strata: Strata, samples: list[dict[str, Any]], *, placed_from: str) -
         "associations": _associations(strata) if state.k else [],
         "samples": samples,
     }
+    found["leaves_out"] = _leaves_out(groups, found["associations"])
     found["sentences"] = sentences(found)
     found["caveats"] = caveats(strata, found)
     return found
+
+
+def _leaves_out(groups: list[dict[str, Any]], associations: list[dict[str, Any]]) -> bool:
+    """Say whether counts below the floor, and what would tell them, were left out of any table."""
+    rows = [list(one["by_site"].values()) for one in groups]
+    rows += [list(row.values()) for one in associations for row in one.get("table", ())]
+    rows += [one["means"] for one in associations if "means" in one]
+    return any(NOT_SHOWN in row for row in rows)
 
 
 def feature_names(strata: Strata) -> list[tuple[str, str]]:
@@ -123,7 +135,7 @@ def _stratum(strata: Strata, i: int) -> dict[str, Any]:
 
 
 def _counted(n: int) -> int | str:
-    return int(n) if n >= 0 else "below the floor"
+    return int(n) if n != LEFT_OUT else NOT_SHOWN
 
 
 def _types(strata: Strata) -> tuple[str, ...]:
@@ -201,7 +213,8 @@ def _associations(strata: Strata) -> list[dict[str, Any]]:
     found = []
     for i, name in enumerate(tested(study, rule)):
         effect, p_value = (_rounded(v) for v in arrays["tests"][i])
-        one: dict[str, Any] = {"name": name, "effect": effect, "p_value": p_value}
+        n = int(arrays[f"tested_{i}"][0])
+        one: dict[str, Any] = {"name": name, "n_samples": n, "effect": effect, "p_value": p_value}
         table = arrays[f"test_{i}"]
         if n_categories(study, rule, name):
             categories = study.conditions if name == "condition" else rule.covariates[name]
@@ -211,9 +224,16 @@ def _associations(strata: Strata) -> list[dict[str, Any]]:
             ]
         else:
             one |= {"measure": "eta"}
-            one["means"] = [float(x) / 65536 / int(n) if n else None for x, n in zip(table[0], table[2], strict=True)]
+            one["means"] = [_mean(int(x), int(n)) for x, n in zip(table[0], table[2], strict=True)]
         found.append(one)
     return found
+
+
+def _mean(total: int, n: int) -> float | str:
+    """Return the mean of a number over a stratum's samples, or why there is none."""
+    if n == LEFT_OUT:
+        return NOT_SHOWN
+    return total / (1 << NUMBER_BITS) / n if n else "unknown"
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

@@ -35,6 +35,16 @@ def donors_of(table: SampleTable, labels: Labels, k: int) -> tuple[Integers, Int
     return np.array([inside[i] for i in range(k)], np.int64), np.array(rest, np.int64)
 
 
+def donors_of_values(values: Floats, table: SampleTable, labels: Labels, k: int, n_categories: int) -> Integers:
+    """Return donors by stratum and category, shape `(k, n_categories)`; of a number those with a value, `(k, 1)`."""
+    known = np.flatnonzero(~np.isnan(values)).tolist()
+    codes = np.nan_to_num(values).astype(np.int64) if n_categories else np.zeros(len(values), np.int64)
+    found = np.zeros((k, max(n_categories, 1)), np.int64)
+    for stratum, code, _ in {(int(labels[row]), int(codes[row]), table.donor_keys[row]) for row in known}:
+        found[stratum, code] += 1
+    return found
+
+
 def is_disguise(n_here: Integers, size: Integers, n_samples: int) -> Integers:
     """Say of each stratum whether it is this site in disguise (1) or not (0).
 

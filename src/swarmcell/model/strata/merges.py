@@ -13,7 +13,7 @@ from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import STATISTICS_BITS, Integers
 from swarmcell.model.merges import linear
 from swarmcell.model.moments import mean_and_scale, variance_numerator
-from swarmcell.model.strata import describe, judge, kmeans
+from swarmcell.model.strata import describe, judge, kmeans, withheld
 from swarmcell.model.strata.kmeans import Plan
 from swarmcell.model.strata.state import StrataState
 from swarmcell.model.strata.table import blocks_of
@@ -22,6 +22,7 @@ from swarmcell.model.study import StrataRule, Study
 ITERATIONS_MAX = 60  # of Lloyd's; what has not settled then is taken as it is
 SAMPLES_PER_STRATUM = 3
 DONORS_TOTAL_MIN = 3
+EFFECT_DIGITS = 2  # of an association some of whose counts are left out; chosen: what reports show
 _RIDGE = 1e-6  # of the samples' variance, along every component of a nested twin; chosen
 _ONE = 1 << STATISTICS_BITS
 
@@ -356,17 +357,26 @@ def _describe(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
     by_site, few = (
         np.array([part.arrays[name] for part in named], np.int64).reshape(-1, state.k) for name in ("n", "donors")
     )
-    arrays["by_site"] = np.where((few > 0) & (few < floor), -1, by_site)
+    arrays["by_site"] = withheld.table(by_site, few, floor)
     names = (*(("condition",) if len(study.conditions) > 1 else ()), *sorted(rule.covariates))
     results = []
     for i, name in enumerate(names):
-        tables = _add(parts, f"test_{i}")
+        tables, donors = _add(parts, f"test_{i}"), _whole(_add(parts, f"donors_{i}"), name)
         is_number = name != "condition" and not rule.covariates[name]
         measure = describe.number_effect if is_number else describe.category_effect
         effects = [measure(table if is_number else table.astype(np.int64)) for table in tables]
-        results.append((effects[0], describe.p_value(effects)))
-        shown = _whole(tables[0], name)
-        arrays[f"test_{i}"] = shown if is_number else np.where((shown > 0) & (shown < floor), -1, shown)
+        found = _whole(tables[0], name)
+        shown = _numbers(found, donors[:, 0], floor) if is_number else withheld.table(found, donors, floor)
+        # a table of few follows from its effect in full precision
+        effect = effects[0] if (shown == found).all() else round(effects[0], EFFECT_DIGITS)
+        results.append((effect, describe.p_value(effects)))
+        arrays[f"test_{i}"] = shown
+        arrays[f"tested_{i}"] = np.array([(found[2] if is_number else found).sum()], np.int64)
     arrays["tests"] = np.rint(np.array(results).reshape(len(results), 2) * _ONE).astype(np.int64)
     n_sites = sum(part.n_sites for part in parts)
     return replace(state, phase="done", sites=sites_of(parts), n_sites=n_sites, arrays=arrays)
+
+
+def _numbers(sums: Integers, donors: Integers, floor: int) -> Integers:
+    """Return a number's sums by stratum, those that are left out all `withheld.LEFT_OUT`."""
+    return np.where(withheld.groups(donors, floor)[None], withheld.LEFT_OUT, sums)

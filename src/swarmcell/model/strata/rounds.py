@@ -291,6 +291,8 @@ def _describe(site: Stratifier, state: StrataState) -> dict[str, Array]:
     }
     for i, name in enumerate(tested(site.study, site.rule)):
         arrays[f"test_{i}"] = _test(site, table, labels, k, name)
+        n = n_categories(site.study, site.rule, name)
+        arrays[f"donors_{i}"] = describe.donors_of_values(describe.values_of(table, name), table, labels, k, n)
     return arrays
 
 
@@ -354,6 +356,7 @@ def slots_of(state: StrataState, study: Study, rule: StrataRule, n_features: int
         n = n_categories(study, rule, name)
         arrangements = rule.permutations + 1
         slots[f"test_{i}"] = counts_of(arrangements, k, n) if n else sums_of(arrangements, 3, k)
+        slots[f"donors_{i}"] = counts_of(k, max(n, 1))
     return slots
 
 

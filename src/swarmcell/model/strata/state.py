@@ -3,7 +3,7 @@
 Rules: integers and texts only. Shares, p values and standard deviations are fixed point 2**-24. Arrays by phase:
 `kept`, `mean`, `scale` (features); `vectors`, `spread`, `held` (products); `centres`, `settled`, `total`, `count`
 (cluster, nested); `best`, `resampled`, `within*`, `tables`, `donors` (agreement); `splits`, `roots` (nested);
-`judged`, `stratum_*`, `by_site`, `disguise`, `test_*`, `tests` (describe).
+`judged`, `stratum_*`, `by_site`, `disguise`, `test_*`, `tested_*`, `tests` (describe).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from swarmcell import formats
 from swarmcell.errors import MergeError
 from swarmcell.model.encoding import Array, Named, decode, encode
 
-FORMAT = 2
+FORMAT = 3
 _CELLS = "cells."
 PHASES = ("features", "products", "cluster", "agreement", "nested", "describe", "done")
 
