@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-import time
 
-LIMIT_S = 120
+from waiting import LIMIT_S, wait_until
 
 
 class SiteProcesses:
@@ -41,11 +40,11 @@ class SiteProcesses:
 
     def wait_for(self, site, text):
         """Wait until a site has said this."""
-        until = time.monotonic() + LIMIT_S
-        while text not in self.said(site):
+
+        def is_up():
             assert self.running[site].poll() is None, self.said(site)
-            assert time.monotonic() < until, self.said(site)
-            time.sleep(0.02)
+
+        wait_until(lambda: text in self.said(site), lambda: self.said(site), check=is_up)
 
     def stop(self, site, signal):
         """Send a signal; return the exit code."""

@@ -118,6 +118,7 @@ def stratify(  # noqa: PLR0917 (options are arguments)
             say_how_it_goes_on(
                 "stratify", files, {**swarm, "--out": out}, *(name for name, on in switches.items() if on)
             )
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         raise
     report = strata_page.write(made.result, out)
     if json:
