@@ -12,15 +12,17 @@ from benchmarks.long_log import GENESIS, IDENTITIES, long_log
 from swarmcell.engine.embedded import EmbeddedLog
 from swarmcell.errors import EngineError, SwarmError
 from swarmcell.node import ledger, memory, peer
+from swarmcell.node.identity import verify
 from swarmcell.node.ledger import Cursor, Read, Snapshot
 from swarmcell.node.memory import recall
 from swarmcell.node.peer import Peer
 from swarmcell.node.task import Contribution, Merge
 from swarmcell.node.terms import Terms
+from swarmcell.swarm.adopt import adopt
 from swarmcell.swarm.decide import decide
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.me import Me
-from swarmcell.swarm.payloads import Wrap
+from swarmcell.swarm.payloads import Checkpoint, Wrap
 from swarmcell.workflows.swarm.view import Onlooker
 
 HASTY = replace(GENESIS, patience_ms=200)
@@ -212,6 +214,24 @@ def test_a_founder_that_comes_after_the_log_was_trimmed_goes_on_from_a_checkpoin
     assert seen.blocks[0].body.height >= 10
     names = {s.member.signing_key: s.last_round for s in ended[0].bodies[-1].roster}
     assert names[IDENTITIES["site-c"].key] > 10, "the late one took part in no round"
+
+
+def past_the_trimmed(book, known):
+    """Let a peer go on from the checkpoint of block 20 of the long log."""
+    entries = [decode_entry(raw) for _, raw in book.entries()]
+    said = next(e.payload for e in entries if isinstance(e.payload, Checkpoint) and e.payload.height == 20)
+    return memory.jump(known, adopt(GENESIS, verify, said), book, Cursor(0, b"")).me.stranger
+
+
+@pytest.mark.parametrize("site", ["site-a", "site-b", "site-c"])
+def test_a_new_ledger_of_an_identity_that_signed_what_is_trimmed_stops_it(book, tmp_path, site):
+    with ledger.opened(tmp_path / "new.sqlite") as new:
+        known = recall(new, GENESIS, Me(IDENTITIES[site].key))
+        assert "the ledger is new" in past_the_trimmed(book, known)
+
+
+def test_a_peer_whose_ledger_holds_what_it_signed_goes_on_past_what_is_trimmed(book):
+    assert past_the_trimmed(book, recall(book, GENESIS, Me(KEY))) == ""
 
 
 def test_a_log_that_begins_beyond_all_known_members_is_not_followed(tmp_path):

@@ -1,9 +1,11 @@
 """Facts about what a peer knows of itself."""
 
+import pytest
 from scenes import Author
 from world import h, make_genesis
 
 from swarmcell.swarm.actions import Outcome
+from swarmcell.swarm.encoding import decode, encode
 from swarmcell.swarm.me import Me, contribution_key
 from swarmcell.swarm.payloads import Approve, Attest, Commit, Next, Patience
 
@@ -28,6 +30,25 @@ def test_an_own_entry_beyond_the_last_one_stops_the_peer():
     me, author = remembering(Patience(round=1))
     me.meet(author.entry(Patience(round=2)))
     assert me.stranger
+
+
+def test_a_peer_that_was_stopped_is_so_after_a_restart_too():
+    """Its snapshot may lie beyond the entry that stopped it; a second start would sign against what it met."""
+    me, author = remembering(Patience(round=1))
+    me.meet(author.other(Patience(round=2)))
+    again = Me(author.key)
+    again.load(decode(encode(me.dump())), me.digests)
+    assert again.stranger == me.stranger
+
+
+@pytest.mark.parametrize(
+    ("signed", "cause"), [([], "the ledger is new"), ([Patience(round=1)], "restored from a backup")]
+)
+def test_a_stop_says_what_happened_and_what_to_do(signed, cause):
+    me, author = remembering(*signed)
+    me.meet(author.entry(Patience(round=2)))
+    assert cause in me.stranger
+    assert "swarm revoke, swarm invite" in me.stranger
 
 
 def test_entries_of_others_and_own_ones_stop_nobody():

@@ -1,9 +1,11 @@
 """Facts about a swarm of real processes over the embedded engine, with real kills."""
 
+import contextlib
 import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -123,24 +125,27 @@ def test_two_processes_with_one_identity_are_refused(swarm):
     assert_same_end([ended(process) for process in [first, *rest]], 4)
 
 
-def test_a_restored_backup_stops_signing(swarm):
-    backup = swarm.folder / "backup.sqlite"
-    peers = swarm.start_all(rounds=3, sleep_s=0.2)
+@pytest.mark.parametrize("rounds", [3, 24])  # of 24 blocks the peer keeps a snapshot before it stops
+def test_a_restored_backup_stops_signing_for_good(swarm, rounds):
+    home, backup = swarm.folder / "site-a", swarm.folder / "backup.sqlite"
+    peers = swarm.start_all(rounds=rounds, sleep_s=0.1)
     wait_for(peers[0], "block", height=1)
     peers[0].kill()
     peers[0].wait()
-    import sqlite3
-
-    with sqlite3.connect(swarm.folder / "site-a" / "ledger.sqlite") as book:
+    with contextlib.closing(sqlite3.connect(home / "ledger.sqlite")) as book:
         book.execute("VACUUM INTO ?", (str(backup),))
-    book.close()
-    assert_same_end([ended(process) for process in [swarm.start("site-a", rounds=3), *peers[1:]]], 3)
-    for path in (swarm.folder / "site-a").glob("ledger.sqlite*"):
+    assert_same_end([ended(process) for process in [swarm.start("site-a", rounds=rounds), *peers[1:]]], rounds)
+    for path in home.glob("ledger.sqlite*"):
         path.unlink()
-    backup.rename(swarm.folder / "site-a" / "ledger.sqlite")
-    _, error = swarm.start("site-a", rounds=3).communicate(timeout=LIMIT_S)
-    assert "never signed" in error
-    assert "restored from a backup" in error
+    backup.rename(home / "ledger.sqlite")
+    signed = []
+    for _ in range(2):
+        _, error = swarm.start("site-a", rounds=rounds).communicate(timeout=LIMIT_S)
+        assert "never signed" in error
+        assert "restored from a backup" in error
+        with contextlib.closing(sqlite3.connect(home / "ledger.sqlite")) as book:
+            signed += book.execute("SELECT COUNT(*), MAX(sequence) FROM own").fetchall()
+    assert signed[0] == signed[1], "it signed on in its second start"
 
 
 def test_three_processes_end_with_the_same_digest_and_every_site_in_every_round(make_swarm):

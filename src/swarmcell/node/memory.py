@@ -6,6 +6,7 @@ entries, or, where those were trimmed, from a checkpoint. After a jump to a chec
 what lies below.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -139,8 +140,27 @@ def _later(state: State, best: State | None, raw: bytes) -> State | None:
 
 def jump(memory: Memory, state: State, ledger: Ledger, cursor: Cursor) -> Memory:
     """Go on from a checkpoint's state, reading the log after `cursor`; nothing is left to be read before it."""
+    _meet_trimmed(memory, state)
     state.position, state.trained = memory.position, dict(memory.state.trained)
     jumped = Memory(state, memory.me, memory.position)
     blocks = [kept_block(block) for block in state.blocks.values()]
     ledger.store_snapshot(remembered(jumped), cursor, blocks)
     return jumped
+
+
+def _meet_trimmed(memory: Memory, state: State) -> None:
+    """Notice what this identity signed below a checkpoint, and the ledger lacks: the entries themselves are trimmed.
+
+    Of these, the commits to the checkpoint's block are left, and the last round in which it took part.
+    """
+    me = memory.me
+    for raw in [raw for block in state.blocks.values() for raw in block.certificate]:
+        with contextlib.suppress(EncodingError):
+            entry = decode_entry(raw)
+            if entry.author == me.key and verify(me.key, entry.signed_bytes(), entry.signature):
+                me.meet(entry)
+    known = [s.last_round for s in memory.state.roster.standings if s.member.signing_key == me.key]
+    signed = [number for kind, number in me.done if kind == "contribution" and isinstance(number, int)]
+    last = max((s.last_round for s in state.roster.standings if s.member.signing_key == me.key), default=0)
+    if known and last > max(known + signed):  # a member that was admitted meanwhile has not taken part yet
+        me.stop(f"a contribution to round {last}")

@@ -113,6 +113,7 @@ class Me:
             "called": [list(row) for row in sorted(self.called.items())],
             "bodies": list(self.bodies.values()),
             "unseen": sorted(self.unseen),
+            "stranger": self.stranger,
             "done": sorted(marks, key=repr),
         }
 
@@ -125,6 +126,7 @@ class Me:
         self.views, self.called = dict(held["views"]), dict(held["called"])
         self.bodies = {body_digest(content): content for content in held["bodies"]}
         self.unseen = dict.fromkeys(held["unseen"])
+        self.stranger = held.get("stranger", "")
         self.done = {(kind, tuple(what) if isinstance(what, list) else what) for kind, what in held["done"]}
 
     def meet(self, entry: Entry) -> None:
@@ -135,11 +137,22 @@ class Me:
             self.unseen.pop(entry.sequence, None)
             self.unseen_since_ms = None
         else:
-            self.stranger = (
-                f"the log holds entry {entry.sequence} of this identity, which this site's ledger never signed: "
-                "the ledger was restored from a backup, or the identity runs twice. Make a new identity and ask the "
-                "members to revoke this one and admit the new one."
-            )
+            self.stop(f"entry {entry.sequence}")
+
+    def stop(self, met: str) -> None:
+        """Sign nothing any more, for good: the log holds something of this key that was not signed here."""
+        if self.stranger:
+            return
+        cause = (
+            "the ledger was restored from a backup, or the identity runs twice (a cloned machine)"
+            if self.sequence
+            else "the ledger is new, and the identity has signed before: under another --name, or on another machine"
+        )
+        self.stranger = (
+            f"the log holds {met} of this identity, which this site's ledger never signed: {cause}. Where the ledger "
+            "that signed it is still there, go on with that one alone. Else make a new identity (swarmcell identity "
+            "create), and ask a member to revoke this one and to invite the new one (swarm revoke, swarm invite)."
+        )
 
     def merged(self, key: bytes, outcome: Outcome) -> None:
         """Take the result of a `Merge`; the node keeps the state that it digests."""
