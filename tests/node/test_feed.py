@@ -95,12 +95,12 @@ def test_what_the_engine_lost_is_given_back_and_what_it_took_in_is_read(tmp_path
             if running:
                 await rewrite(tmp_path, left)
                 await until(is_whole)
-                await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1)))
+                await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1, 1)))
                 return
         await rewrite(tmp_path, left)
         async with reading(tmp_path) as reader:
             await until(is_whole)
-            await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1)))
+            await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1, 1)))
 
     asyncio.run(scenario())
 

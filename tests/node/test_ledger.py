@@ -96,7 +96,10 @@ def test_after_a_rewind_what_the_log_does_not_show_again_is_lost(book):
     book.store([Read(i, str(i).encode(), i) for i in range(1, 6)], Cursor(5, digest(b"5")))
     book.rewind(Cursor(2, b""))
     book.store([Read(3, b"4", None)], Cursor(3, digest(b"4")))
-    assert book.lost(10) == [b"3", b"5"]
+    assert book.lost(10, 2**20) == book.lost(2, 2) == [b"3", b"5"]
+    assert book.lost(1, 2**20) == book.lost(10, 1) == book.lost(10, 0) == [b"3"], "one is given back, however large"
+    digests = [hashlib.sha256(raw).digest() for raw in (b"3", b"9", b"5")]
+    assert book.known(digests) == {digests[0], digests[2]}
     assert book.cursor() == Cursor(3, digest(b"4"))
 
 

@@ -23,6 +23,7 @@ from swarmcell.swarm.decide import decide
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Checkpoint, Wrap
+from swarmcell.swarm.state import State
 from swarmcell.workflows.swarm.view import Onlooker
 
 HASTY = replace(GENESIS, patience_ms=200)
@@ -214,6 +215,30 @@ def test_a_founder_that_comes_after_the_log_was_trimmed_goes_on_from_a_checkpoin
     assert seen.blocks[0].body.height >= 10
     names = {s.member.signing_key: s.last_round for s in ended[0].bodies[-1].roster}
     assert names[IDENTITIES["site-c"].key] > 10, "the late one took part in no round"
+
+
+def test_reading_a_whole_log_again_takes_up_nothing_that_the_ledger_holds(book, raws, tmp_path, monkeypatch):
+    """Whatever it costs to judge an entry is paid once, not again after an engine's loss."""
+    taken = []
+    apply = State.apply
+    monkeypatch.setattr(State, "apply", lambda self, at, raw: taken.append(raw) or apply(self, at, raw))
+
+    async def scenario():
+        log = EmbeddedLog(tmp_path / "swarm.log")
+        await log.append([*raws[1:], raws[0], b"junk"])
+        one = Peer(IDENTITIES["site-b"], GENESIS, log, book, Counting(99), lambda *_: None)
+        one._recall()
+        taken.clear()
+        running = asyncio.create_task(one._feed.run())
+        async with asyncio.timeout(60):
+            await one._feed.caught_up.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await log.close()
+
+    asyncio.run(scenario())
+    assert taken == [b"junk"]
+    assert book.lost(1, 1) == []
 
 
 def past_the_trimmed(book, known):

@@ -23,7 +23,7 @@ MEND_EVERY_S = 0.5
 BACKOFF_S_MAX = 5.0
 REREAD_MS_MIN = 2_000  # chosen: gaps close by themselves within a moment while entries arrive
 REREAD_MS_MAX = 3_600_000
-_LOST_BATCH = 64
+_LOST_BATCH, _LOST_BYTES = 1024, 8 * 1024 * 1024  # entries given back at once; chosen
 Batch = Sequence[tuple[int, bytes]]
 
 
@@ -150,7 +150,7 @@ class Feed:
         await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311 (spreads the peers, guards nothing)
         if (await self._log.health()).last > position:
             return  # somebody else has begun: read first
-        lost = await asyncio.to_thread(self._ledger.lost, _LOST_BATCH)
+        lost = await asyncio.to_thread(self._ledger.lost, _LOST_BATCH, _LOST_BYTES)
         if not lost:
             self._mends = False
             return

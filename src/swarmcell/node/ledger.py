@@ -8,6 +8,7 @@ own entry are kept once: here until it is read back from the log, then there. No
 
 import contextlib
 import hashlib
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ _DROP_STATES = (
     "AND digest NOT IN (SELECT state FROM blocks, (SELECT MAX(height) AS last FROM blocks) "
     "WHERE height > last - 3 OR height = last - last % ?)"  # the open base, a due checkpoint
 )
+_LOST = "SELECT {} FROM entries WHERE engine_position IS NULL AND position <= ? ORDER BY position LIMIT ?"
 _MARK_TRIMMED = "INSERT OR REPLACE INTO meta VALUES ('trimmed', x'01')"
 Kept: TypeAlias = tuple[int, bytes, bytes]  # a final block: height, digest of its merged state, bytes of its body
 
@@ -200,10 +202,19 @@ class Ledger:
             )
             self._set_cursor(connection, cursor)
 
-    def lost(self, limit: int) -> list[bytes]:
-        """Return entries that the engine's log is not known to hold, oldest first."""
-        query = "SELECT raw FROM entries WHERE engine_position IS NULL ORDER BY position LIMIT ?"
-        return [bytes(row[0]) for row in self._rows(query, (limit,))]
+    def lost(self, limit: int, bytes_max: int) -> list[bytes]:
+        """Return entries that the engine's log is not known to hold, oldest first: one, or as many as fit."""
+        sizes = self._rows(_LOST.format("position, LENGTH(raw)"), (2**62, limit))
+        totals = itertools.accumulate(int(size) for _, size in sizes)
+        fitting = [position for (position, _), total in zip(sizes, totals, strict=True) if total <= bytes_max]
+        last = fitting[-1] if fitting else sizes[0][0] if sizes else 0
+        return [bytes(row[0]) for row in self._rows(_LOST.format("raw"), (last, limit))]
+
+    def known(self, digests: Sequence[bytes]) -> frozenset[bytes]:
+        """Return those of these digests (at most some thousand) whose entries are stored."""
+        marks = ", ".join("?" * len(digests))
+        rows = self._rows(f"SELECT digest FROM entries WHERE digest IN ({marks})", digests)  # noqa: S608 (marks only)
+        return frozenset(bytes(row[0]) for row in rows)
 
     @staticmethod
     def _set_cursor(connection: sqlite3.Connection, cursor: Cursor) -> None:

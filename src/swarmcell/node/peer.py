@@ -127,10 +127,17 @@ class Peer:
 
     async def _take(self, batch: Batch) -> None:
         """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
-        cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
+        digests = [hashlib.sha256(raw).digest() for _, raw in batch]
+        cursor = Cursor(batch[-1][0], digests[-1])
         async with self._stored:
             blocks: list[Block] = []
-            reads = [Read(at, raw, self._apply(raw, blocks)) for at, raw in batch]
+            known = frozenset[bytes]()
+            if not self._feed.is_whole:  # this may be the whole log once more
+                known = await asyncio.to_thread(self._ledger.known, digests)
+            reads = [
+                Read(at, raw, None if digest in known and self._state.is_settled else self._apply(raw, blocks))
+                for (at, raw), digest in zip(batch, digests, strict=True)
+            ]
             await asyncio.to_thread(self._ledger.store, reads, cursor, [*map(memory.kept_block, blocks)])
             for block in blocks:
                 self._teller.block(block)

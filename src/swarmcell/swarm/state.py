@@ -128,6 +128,11 @@ class State:
         """The least number of contributions that closes a round."""
         return min(self.genesis.min_updates, self.roster.quorum)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether an entry that was stored before changes nothing: none is wanted beyond the limits, or held."""
+        return not (self.wanted.entries or self.wanted.chunks or self.wanted.attests or self.strangers)
+
     def apply(self, position: int, raw: bytes) -> Applied:
         """Take one entry of the log, to be kept at `position` of this peer's ledger."""
         try:
