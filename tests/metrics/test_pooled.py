@@ -186,6 +186,22 @@ def test_intervals_of_the_calibration_error_hold_the_truth_about_as_often_as_the
     assert held / 300 >= 0.92
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_intervals_of_patients_own_calibration_error_hold_the_truth_about_as_often_as_they_say(shift):
+    """30 donors with one sample each; probabilities are too high by `shift` on the log-odds; 300 cohorts."""
+
+    def sums(rng, n):
+        odds = rng.normal(0, 1.2, n)
+        hit = rng.uniform(size=n) < 1 / (1 + np.exp(-odds))
+        p = 1 / (1 + np.exp(-odds - shift))
+        return np.stack([calibration.reliability_sums(p[[i]], hit[[i]]) for i in range(n)])
+
+    rng = np.random.default_rng(4)
+    truth = float(calibration.expected_calibration_error(sums(rng, 100_000).sum(axis=0)))
+    held = sum(pooled.calibration_of_donors(sums(rng, 30)).contains(truth) for _ in range(300))
+    assert held / 300 >= 0.92, held / 300
+
+
 def test_perfect_cells_and_one_condition_are_told_as_they_are():
     confusion = np.stack([np.diag([10, 20])] * 4)
     found = pooled.cell_figures(*counts_of(confusion), no_bins())

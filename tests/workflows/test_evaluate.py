@@ -13,7 +13,9 @@ from sklearn import metrics as oracle
 
 from swarmcell.cells import schema
 from swarmcell.errors import CellsError, InputError, ModelError, PanelError, UsageError
+from swarmcell.metrics.calibration import reliability_sums
 from swarmcell.model import released
+from swarmcell.model.classifier import softmax
 from swarmcell.model.study import Floors, rules_digest
 from swarmcell.workflows.evaluate import evaluate
 
@@ -206,6 +208,31 @@ def test_patient_figures_are_sklearns_on_the_held_out_samples(study_files, found
     assert figures["auroc"].value == pytest.approx(oracle.roc_auc_score(true, score))
     assert figures["auprc"].value == pytest.approx(oracle.average_precision_score(true, score))
     assert figures["brier"].value == pytest.approx(oracle.brier_score_loss(true, score))
+
+
+def test_patients_are_judged_for_calibration_before_temperature_and_after(study_files, found):
+    model = released.load(study_files.merged)
+    assert model.calibration("patient").n
+    ill, true, before, after = model.conditions.index("ill"), [], [], []
+    for path in study_files.files:
+        cells = held_out([path])
+        names, outputs = model.sample_outputs(cells)
+        condition = dict(zip(cells.obs["sample"].astype(str), cells.obs["condition"].astype(str), strict=True))
+        true += [condition[name] == "ill" for name in names]
+        before += softmax(outputs)[:, ill].tolist()
+        after += softmax(model.calibration("patient").apply(outputs))[:, ill].tolist()
+    asked = found.patient.models[0]
+    for name, probabilities, curve in (
+        ("expected_calibration_error", after, asked.reliability),
+        ("expected_calibration_error_before_temperature", before, asked.uncalibrated),
+    ):
+        sums = reliability_sums(np.array(probabilities), np.array(true))
+        assert asked.figures[name].value == pytest.approx(np.abs(sums[:, 1] - sums[:, 2]).sum() / len(true), abs=1e-5)
+        assert asked.figures[name].has_interval
+        assert sum(curve.n) == len(true)
+    compared = {d.figure for d in found.patient.differences}
+    assert "expected_calibration_error" in compared
+    assert "expected_calibration_error_before_temperature" not in compared
 
 
 def test_no_figure_of_patients_comes_without_interval_or_reason(found):

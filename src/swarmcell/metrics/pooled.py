@@ -98,8 +98,15 @@ def cell_figures(
         if name == "accuracy":
             value = float((np.trace(confusion) + merged[1]) / (confusion.sum() + merged[0]))
         found[name] = _by_delta(value, variance, n_donors, level) if moments is not None else _without(value)
-    found["expected_calibration_error"] = _calibration(reliability, gaps, n_donors, level)
+    found["expected_calibration_error"] = _calibration_of_counts(reliability, gaps, n_donors, level)
     return found
+
+
+def _calibration_of_counts(reliability: FloatArray, gaps: IntArray | None, n_donors: int, level: float) -> Estimate:
+    if gaps is None:
+        error = float(expected_calibration_error(reliability))
+        return Estimate(value=error, note="no interval: a site published no second moments of it")
+    return _calibration(reliability, unpacked_moments(gaps, 1 + 2 * len(reliability)), n_donors, level)
 
 
 def gap_vectors(reliability: FloatArray) -> IntArray:
@@ -114,18 +121,26 @@ def gap_vectors(reliability: FloatArray) -> IntArray:
     -------
     Shape `(n_donors, 1 + 2 n_bins)`.
     """
+    return np.round(_gaps(reliability)).astype(np.int64)
+
+
+def _gaps(reliability: FloatArray) -> FloatArray:
     rows = reliability[:, :, 0].sum(axis=1, keepdims=True)
-    return np.round(np.concatenate([rows, reliability[:, :, 1], reliability[:, :, 2]], axis=1)).astype(np.int64)
+    return np.concatenate([rows, reliability[:, :, 1], reliability[:, :, 2]], axis=1)
 
 
-def _calibration(reliability: FloatArray, gaps: IntArray | None, n_donors: int, level: float) -> Estimate:
+def calibration_of_donors(by_donor: FloatArray, *, level: float = 0.95) -> Estimate:
+    """Return the calibration error of donors' own sums, shape `(n_donors, n_bins, 3)`, with its interval."""
+    vectors = _gaps(by_donor)
+    return _calibration(by_donor.sum(axis=0), vectors.T @ vectors, len(by_donor), level)
+
+
+def _calibration(reliability: FloatArray, second: FloatArray, n_donors: int, level: float) -> Estimate:
+    """Return the calibration error of sums per bin; `second` are sums over donors of products of their `_gaps`."""
     error = float(expected_calibration_error(reliability))
-    if gaps is None:
-        return Estimate(value=error, note="no interval: a site published no second moments of it")
     if n_donors < 2:
         return Estimate(value=error, note=ONE_DONOR, level=level)
     n_bins, n = len(reliability), reliability[:, 0].sum()
-    second = unpacked_moments(gaps, 1 + 2 * n_bins)
     gap = reliability[:, 1] - reliability[:, 2]
     gradient = np.concatenate([[-error], np.sign(gap), -np.sign(gap)]) / n
     correction = n_donors / (n_donors - 1)

@@ -214,17 +214,23 @@ class TrainedModel:
         PanelError
             If `adata` has fewer than 80 % of the panel's features.
         """
+        names, outputs = self.sample_outputs(adata)
+        return names, softmax(self.calibration("patient").apply(outputs))
+
+    def sample_outputs(self, adata: "AnnData") -> tuple[list[str], Floats]:
+        """Return sample names and their outputs before calibration, shape `(n_samples, n_conditions)`.
+
+        Parameters and errors are those of `predict_samples`.
+        """
         self._require("patient", "conditions")
         parameters = self._parameters("patient")
         if bag_models.is_of_bags(parameters):
             names, codes = samples_of(adata)
             bags = Bags.of(self.on_panel(adata), codes, len(names))
-            outputs = logits(parameters, bags, self.scaling)
-        else:
-            names, rows = self.sample_features(adata)
-            arrays = self.state.arrays
-            outputs = logits(parameters, rows, Scaling.from_fixed(arrays["patient.mean"], arrays["patient.scale"]))
-        return names, softmax(self.calibration("patient").apply(outputs))
+            return names, logits(parameters, bags, self.scaling)
+        names, rows = self.sample_features(adata)
+        arrays = self.state.arrays
+        return names, logits(parameters, rows, Scaling.from_fixed(arrays["patient.mean"], arrays["patient.scale"]))
 
     @property
     def has_attention(self) -> bool:

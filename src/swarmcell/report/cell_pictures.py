@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import style
 from swarmcell.report.marks import dot, marker, reliability
-from swarmcell.report.names import BEFORE, ERROR, counted, interval, rests_on, value
+from swarmcell.report.names import calibration_errors, counted, rests_on
 from swarmcell.report.style import Picture
 from swarmcell.workflows.evaluation.scores import UNKNOWN_RATE
 from swarmcell.workflows.evaluation.values import CellFigures, CellTask, GroupFigures
@@ -157,6 +156,7 @@ def calibration(task: CellTask) -> Picture:
     """Draw reliability before and after temperature, and accuracy against the share of cells that keep a name."""
     figure, (left, right) = style.blank(7.2, 3.7, n_columns=2)
     first = task.models[0]
+    errors = calibration_errors(first.figures)
     left.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
     if first.uncalibrated is not None:
         look: dict[str, Any] = {"linestyle": (0, (2, 2)), "zorder": 2}
@@ -182,8 +182,8 @@ def calibration(task: CellTask) -> Picture:
             if first.unknown
             else ". "
         )
-        + f"{_errors(first)} {counts(task)}.",
-        alt=f"Reliability curve before and after temperature, and accuracy against coverage. {_errors(first)}",
+        + f"{errors} {counts(task)}.",
+        alt=f"Reliability curve before and after temperature, and accuracy against coverage. {errors}",
         figure=figure,
     )
 
@@ -201,14 +201,3 @@ def _kept(axes: Axes, task: CellTask) -> None:
         axes.plot(shares, accuracies, label=f"{task.models[0].model}, by novelty", zorder=30, **look)
         at = rates.index(UNKNOWN_RATE) if UNKNOWN_RATE in rates else 0
         axes.plot(shares[at], accuracies[at], linestyle="none", marker="o", markersize=8, color=style.INK, zorder=31)
-
-
-def _errors(found: CellFigures) -> str:
-    """Say the calibration error before and after temperature, each with its interval."""
-    after, before = found.figures[ERROR], found.figures.get(BEFORE)
-    said = f"Expected calibration error {_with_interval(after)}"
-    return f"{said} (before temperature {_with_interval(before)})." if before is not None else f"{said}."
-
-
-def _with_interval(found: Estimate) -> str:
-    return f"{value(found)}, {interval(found)}" if interval(found) else value(found)

@@ -1,5 +1,7 @@
 """What figures are called in front of people, and how numbers are written."""
 
+from collections.abc import Mapping
+
 from swarmcell.metrics.estimate import Estimate
 
 LABELS = {
@@ -40,6 +42,18 @@ def interval(found: Estimate, *, signed: bool = False) -> str:
     if found.low is None or found.high is None:
         return ""
     return f"{found.low:+z.2f} to {found.high:+z.2f}" if signed else f"{found.low:.2f} to {found.high:.2f}"
+
+
+def with_interval(found: Estimate) -> str:
+    """Return the figure, and its interval behind a comma if it has one: `0.83, 0.70 to 0.93`."""
+    return f"{value(found)}, {interval(found)}" if interval(found) else value(found)
+
+
+def calibration_errors(figures: Mapping[str, Estimate]) -> str:
+    """Say the calibration error before and after temperature, each with its interval."""
+    said = f"Expected calibration error {with_interval(figures[ERROR])}"
+    before = figures.get(BEFORE)
+    return f"{said} (before temperature {with_interval(before)})." if before is not None else f"{said}."
 
 
 def rests_on(n_donors: int, n_samples: int, n_cells: int, *, samples: str = "") -> str:

@@ -6,8 +6,8 @@ import numpy as np
 
 from swarmcell.metrics.score_intervals import wilson
 from swarmcell.report import style
-from swarmcell.report.marks import marker
-from swarmcell.report.names import interval, rests_on, value
+from swarmcell.report.marks import marker, reliability
+from swarmcell.report.names import calibration_errors, interval, rests_on, value
 from swarmcell.report.style import Picture
 from swarmcell.workflows.evaluation.values import Curve, PatientFigures, PatientTask
 
@@ -123,6 +123,11 @@ def reliability_picture(task: PatientTask) -> Picture:
     figure, (axes,) = style.blank(4.6, 3.7)
     axes.plot([0, 1], [0, 1], color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))
     first, colour = task.models[0], style.model_colour(0)
+    if first.uncalibrated is not None:
+        look: dict[str, Any] = {"linestyle": (0, (2, 2)), "zorder": 2}
+        reliability(axes, first.uncalibrated, colour=style.model_colour(1), name="before temperature", **look)
+        axes.plot([], [], linestyle="none", label="after", **marker(0))
+        style.legend(axes, loc="upper left")
     for mean, hits, n in zip(first.reliability.confidence, first.reliability.hits, first.reliability.n, strict=True):
         if mean is not None and hits is not None:
             axes.plot([mean, mean], wilson(hits, n), color=colour, linewidth=1.4, alpha=0.6)
@@ -133,13 +138,13 @@ def reliability_picture(task: PatientTask) -> Picture:
     axes.set_xlabel(f"mean probability of {task.positive}" if two else "mean confidence")
     axes.set_ylabel(f"share that is {task.positive}" if two else "share right")
     style.gridlines(axes)
-    brier = first.figures["brier"]
+    brier, errors = first.figures["brier"], calibration_errors(first.figures)
     said = f"{value(brier)} ({interval(brier)})" if interval(brier) else value(brier)
     return Picture(
         name="patient_reliability",
         title=f"Reliability of patients' probabilities, {first.model} model",
         caption="On the dashed line a probability means what it says. Beside each point: its samples; bars: "
-        f"95 % (Wilson), as if each were of another donor. {counts(task)}.",
-        alt=f"Reliability of samples by the {first.model} model, in bins of few samples; Brier score {said}.",
+        f"95 % (Wilson), as if each were of another donor. {errors} {counts(task)}.",
+        alt=f"Reliability of samples by the {first.model} model, in bins of few samples; Brier score {said}. {errors}",
         figure=figure,
     )

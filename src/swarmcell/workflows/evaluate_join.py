@@ -132,7 +132,7 @@ def count(model: TrainedModel, path: Path, files: Sequence[Path], study: Study) 
             counts, reasons = {**counts, **found}, reasons + withheld.reasons
         if model.has_patient_task and cohort.has_conditions:
             samples = score_samples(model, cohort, lambda _: None)
-            found, withheld = site_counts.count_samples(cohort, samples, study.floors)
+            found, withheld = site_counts.count_samples(cohort, samples.probabilities, study.floors)
             counts, reasons = {**counts, **found}, reasons + withheld.reasons
     return counts, reasons
 

@@ -76,7 +76,7 @@ def _one_model(
     per_donor = scores.confusion[labelled]
     counts = cell.resampled_confusion(per_donor, resamples.weights)
     values = {figure: compute(counts) for figure, compute in FIGURES.items()}
-    values[CALIBRATION_ERROR] = _calibration_error(scores.reliability[labelled], resamples)
+    values[CALIBRATION_ERROR] = calibration_error(scores.reliability[labelled], resamples)
     beside = _beside(scores, labelled, resamples)
     figures = {figure: _estimate(v, resamples, settings.level) for figure, v in (values | beside).items()}
     rng = np.random.default_rng([settings.seed, 2])
@@ -99,7 +99,8 @@ def _one_model(
     return _Computed(found, values)
 
 
-def _calibration_error(per_donor: FloatArray, resamples: Resamples) -> FloatArray:
+def calibration_error(per_donor: FloatArray, resamples: Resamples) -> FloatArray:
+    """Return the calibration error on all resamples, from sums per donor, shape `(n_donors, n_bins, 3)`."""
     sums = np.tensordot(resamples.weights.astype(np.float64), per_donor, axes=1)
     return calibration.expected_calibration_error(sums)
 
@@ -108,7 +109,7 @@ def _beside(scores: CellScores, donors: IntArray, resamples: Resamples) -> dict[
     """Return what stands beside a model's figures without being compared: before temperature, and "unknown"."""
     found: dict[str, FloatArray] = {}
     if scores.uncalibrated is not None:
-        found[ERROR_BEFORE] = _calibration_error(scores.uncalibrated[donors], resamples)
+        found[ERROR_BEFORE] = calibration_error(scores.uncalibrated[donors], resamples)
     if scores.known is not None:
         kept, hits = (resamples.weights @ scores.known[donors, UNKNOWN_RATES.index(UNKNOWN_RATE)]).T.astype(np.float64)
         n_cells = resamples.weights @ scores.confusion[donors].sum(axis=(1, 2))
@@ -173,7 +174,7 @@ def _site(cohort: Cohort, site: str, scores: CellScores, labelled: IntArray, set
 def _of_group(scores: CellScores, donors: IntArray, resamples: Resamples) -> dict[str, FloatArray]:
     counts = cell.resampled_confusion(scores.confusion[donors], resamples.weights)
     found = {name: compute(counts) for name, compute in FIGURES.items()}
-    found[CALIBRATION_ERROR] = _calibration_error(scores.reliability[donors], resamples)
+    found[CALIBRATION_ERROR] = calibration_error(scores.reliability[donors], resamples)
     return found | _beside(scores, donors, resamples)
 
 
@@ -210,7 +211,8 @@ def differences(
     found = []
     for first, second in combinations(values, 2):
         for figure in values[first]:
-            estimate = resampling.estimate(values[first][figure] - values[second][figure], resamples, level=level)
+            less = values[first][figure] - values[second][figure]
+            estimate = resampling.estimate(less, resamples, least=-1.0, level=level)
             smaller = figure in SMALLER_IS_BETTER
             verdict = words.difference(estimate, first, second, smaller_is_better=smaller)
             found.append(Difference(first=first, second=second, figure=figure, estimate=estimate, verdict=verdict))

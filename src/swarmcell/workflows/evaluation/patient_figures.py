@@ -16,15 +16,22 @@ from swarmcell.metrics.arrays import FloatArray, IntArray
 from swarmcell.metrics.calibration import reliability_sums
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest, conditions_test
+from swarmcell.metrics.pooled import calibration_of_donors
 from swarmcell.metrics.resampling import Resamples
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
-from swarmcell.workflows.evaluation.cell_figures import differences, reliability
+from swarmcell.workflows.evaluation.cell_figures import (
+    CALIBRATION_ERROR,
+    ERROR_BEFORE,
+    calibration_error,
+    differences,
+    reliability,
+)
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
+from swarmcell.workflows.evaluation.scores import SampleScores
 from swarmcell.workflows.evaluation.values import (
     Curve,
     PatientFigures,
     PatientTask,
-    Reliability,
     SampleFigures,
     Settings,
 )
@@ -65,19 +72,19 @@ class _Design:
         return len(np.unique(self.true))
 
 
-def patient_task(cohort: Cohort, scores: Mapping[str, FloatArray], settings: Settings) -> PatientTask:
+def patient_task(cohort: Cohort, scores: Mapping[str, SampleScores], settings: Settings) -> PatientTask:
     """Compute the patient task's figures.
 
     Parameters
     ----------
     scores
-        Probabilities of all samples by each model, shape `(n_samples, n_conditions)`, the model asked for first.
+        Of all samples by each model, the model asked for first.
     """
     design = _design(cohort, settings)
     conditions = cohort.conditions
     positive = patient.positive_condition(conditions)
-    values = {name: _values(design, p[design.rows], positive) for name, p in scores.items()}
-    found = tuple(_one_model(name, cohort, design, p, values[name], settings) for name, p in scores.items())
+    values = {name: _values(design, s.probabilities[design.rows], positive) for name, s in scores.items()}
+    found = tuple(_one_model(name, cohort, design, s, values[name], settings) for name, s in scores.items())
     samples = np.bincount(design.true, minlength=len(conditions))
     return PatientTask(
         conditions=conditions,
@@ -117,6 +124,7 @@ def _values(design: _Design, probabilities: FloatArray, positive: int) -> dict[s
         "balanced_accuracy": balanced if design.n_held > 1 else np.full(len(weights), np.nan),
         SENSITIVITY: versus_rest(sensitivity, true, probabilities, weights),
         "brier": patient.brier(true, probabilities, weights),
+        CALIBRATION_ERROR: calibration_error(_sums(design, probabilities, positive), design.resamples),
     }
 
 
@@ -124,23 +132,29 @@ def _one_model(
     name: str,
     cohort: Cohort,
     design: _Design,
-    all_probabilities: FloatArray,
+    scores: SampleScores,
     values: Mapping[str, FloatArray],
     settings: Settings,
 ) -> PatientFigures:
-    probabilities = all_probabilities[design.rows]
+    probabilities, positive = scores.probabilities[design.rows], patient.positive_condition(cohort.conditions)
     predicted = probabilities.argmax(axis=1)
     figures = {key: _estimate(key, v, design, cohort, settings.level) for key, v in values.items()}
+    sums = {CALIBRATION_ERROR: _sums(design, probabilities, positive)}
+    if scores.uncalibrated is not None:
+        sums[ERROR_BEFORE] = _sums(design, scores.uncalibrated[design.rows], positive)
+    figures |= {key: calibration_of_donors(by_donor, level=settings.level) for key, by_donor in sums.items()}
+    curves = {key: reliability(by_donor.sum(axis=0)) for key, by_donor in sums.items()}
     chance = _chance(design, probabilities, settings)
     keys = _curve_keys(cohort, design)
     return PatientFigures(
         model=name,
         figures=figures,
         confusion=tuple(map(tuple, cell.confusion(design.true, predicted, len(cohort.conditions)).tolist())),
-        samples=tuple(_sample(cohort, i, all_probabilities[i]) for i in range(len(cohort.samples))),
+        samples=tuple(_sample(cohort, i, scores.probabilities[i]) for i in range(len(cohort.samples))),
         roc={cohort.conditions[k]: _roc(design, probabilities, k) for k in keys},
         precision_recall={cohort.conditions[k]: _precision_recall(design, probabilities, k) for k in keys},
-        reliability=_reliability(design, probabilities, patient.positive_condition(cohort.conditions)),
+        reliability=curves[CALIBRATION_ERROR],
+        uncalibrated=curves.get(ERROR_BEFORE),
         chance=chance,
         verdict="AUROC is " + words.against_chance(figures["auroc"], 0.5, chance),
     )
@@ -202,7 +216,7 @@ def _curve_keys(cohort: Cohort, design: _Design) -> list[int]:
 
 
 def _roc(design: _Design, probabilities: FloatArray, k: int) -> Curve:
-    weights = design.weights[: 1 + BAND_RESAMPLES]
+    weights = design.resamples.drawn[: 1 + BAND_RESAMPLES, design.donor]
     true_rate, false_rate = patient.roc(design.true == k, probabilities[:, k], weights)
     origin = np.zeros((len(weights), 1))
     x, y = np.hstack([origin, false_rate]), np.hstack([origin, true_rate])
@@ -222,9 +236,13 @@ def _floats(values: FloatArray) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _reliability(design: _Design, probabilities: FloatArray, positive: int) -> Reliability:
-    """Return the curve of the positive condition's probability, or beyond two conditions of the predicted one's."""
+def _sums(design: _Design, probabilities: FloatArray, positive: int) -> FloatArray:
+    """Return each donor's sums of reliability, shape `(n_donors, n_bins, 3)`.
+
+    They are of the positive condition's probability, or beyond two conditions of the predicted one's.
+    """
+    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == design.true
     if probabilities.shape[1] == 2:
-        return reliability(reliability_sums(probabilities[:, positive], design.true == positive))
-    hit = probabilities.argmax(axis=1) == design.true
-    return reliability(reliability_sums(probabilities.max(axis=1), hit))
+        confidence, hit = probabilities[:, positive], design.true == positive
+    donors = range(design.resamples.n_donors)
+    return np.stack([reliability_sums(confidence[design.donor == d], hit[design.donor == d]) for d in donors])

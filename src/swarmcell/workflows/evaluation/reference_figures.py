@@ -19,7 +19,7 @@ from swarmcell.model.released import TrainedModel
 from swarmcell.workflows.evaluation.cell_figures import cell_task
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
 from swarmcell.workflows.evaluation.patient_figures import patient_task
-from swarmcell.workflows.evaluation.scores import CellScores, in_vocabulary, score_cells
+from swarmcell.workflows.evaluation.scores import CellScores, SampleScores, in_vocabulary, score_cells
 from swarmcell.workflows.evaluation.values import Baseline, CellTask, PatientTask, Settings
 from swarmcell.workflows.stream import PreparedFile
 
@@ -92,7 +92,8 @@ def patient_baselines(
                 scores[name] = softmax(baselines.diagonal_discriminant(sums, columns, rows))
     scores = {name: in_vocabulary(p, model.conditions, cohort.conditions) for name, p in scores.items()}
     scores["site only"] = _by_site(cohort, files)
-    return _named("patient", patient_task(cohort, scores, _quick(settings)), PATIENT_FIGURES)
+    called = {name: SampleScores(p) for name, p in scores.items()}
+    return _named("patient", patient_task(cohort, called, _quick(settings)), PATIENT_FIGURES)
 
 
 def site_alarm(cohort: Cohort, files: Sequence[PreparedFile], model: TrainedModel) -> SiteOnly | None:

@@ -53,6 +53,17 @@ class CellScores:
     known: Integers | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class SampleScores:
+    """The patient task: probabilities of all samples, shape `(n_samples, n_conditions)`.
+
+    `uncalibrated` are those before temperature and shift; `None` for a baseline, which has neither.
+    """
+
+    probabilities: Floats
+    uncalibrated: Floats | None = None
+
+
 class CellModel(Protocol):
     """What is asked of a model of cells, or of a baseline."""
 
@@ -145,14 +156,16 @@ def _kept(kept: npt.NDArray[np.bool_], hit: npt.NDArray[np.bool_]) -> Integers:
     return np.stack([kept.sum(axis=0), (kept & hit[:, None]).sum(axis=0)], axis=1)
 
 
-def score_samples(model: TrainedModel, cohort: Cohort, progress: Progress) -> Floats:
-    """Predict all held-out samples, each from all its cells: probabilities, shape `(n_samples, n_conditions)`."""
-    probabilities = np.full((len(cohort.samples), len(cohort.conditions)), np.nan)
+def score_samples(model: TrainedModel, cohort: Cohort, progress: Progress) -> SampleScores:
+    """Predict all held-out samples, each from all its cells."""
+    after, before = np.full((2, len(cohort.samples), len(cohort.conditions)), np.nan)
+    calibration = model.calibration("patient")
     for part in cohort.parts:
         code = {cohort.samples[i].name: i for i in np.unique(part.sample)}
         for block in part.file.groups(part.rows, part.sample):
-            names, found = model.predict_samples(block.cells)
-            found = in_vocabulary(found, model.conditions, cohort.conditions)
-            probabilities[[code[name] for name in names]] = found
+            names, outputs = model.sample_outputs(block.cells)
+            at = [code[name] for name in names]
+            after[at] = in_vocabulary(softmax(calibration.apply(outputs)), model.conditions, cohort.conditions)
+            before[at] = in_vocabulary(softmax(outputs), model.conditions, cohort.conditions)
             progress(len(block.rows))
-    return probabilities
+    return SampleScores(after, before)

@@ -178,7 +178,10 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class PatientFigures:
-    """The patient task by one model; curves are keyed by the condition that counts as positive."""
+    """The patient task by one model; curves are keyed by the condition that counts as positive.
+
+    `reliability` and `uncalibrated` are after calibration and before it (`None` for a baseline).
+    """
 
     model: str
     figures: Mapping[str, Estimate]
@@ -187,6 +190,7 @@ class PatientFigures:
     roc: Mapping[str, Curve]
     precision_recall: Mapping[str, Curve]
     reliability: Reliability
+    uncalibrated: Reliability | None
     chance: ChanceTest | None
     verdict: str
 
