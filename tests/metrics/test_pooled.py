@@ -202,6 +202,17 @@ def test_intervals_of_patients_own_calibration_error_hold_the_truth_about_as_oft
     assert held / 300 >= 0.92, held / 300
 
 
+def test_three_right_out_of_three_do_not_show_that_probabilities_are_right():
+    p = np.array([0.99, 0.99, 0.99, 0.01, 0.01, 0.01])
+    by_donor = np.stack([calibration.reliability_sums(p[[i]], np.array([i < 3])) for i in range(6)])
+    found = pooled.calibration_of_donors(by_donor)
+    assert found.high < 0.02
+    few = pooled.allowing_for_few(found, by_donor.sum(axis=0), 6)
+    assert few.value == found.value
+    assert few.low == found.low
+    assert few.high > 0.3
+
+
 def test_perfect_cells_and_one_condition_are_told_as_they_are():
     confusion = np.stack([np.diag([10, 20])] * 4)
     found = pooled.cell_figures(*counts_of(confusion), no_bins())

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from benchmarks import intervals
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from swarmcell.metrics import calibration, cell, patient, resampling
+from swarmcell.metrics import patient, resampling
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
@@ -121,68 +122,16 @@ def test_intervals_of_auroc_cover_the_truth():
     assert 0.90 <= held / 300 <= 0.985
 
 
-def patients_figures(true, p, weights):
-    positive, score = true == 1, p[:, 1]
-    return {
-        "auprc": patient.auprc(positive, score, weights),
-        "sensitivity": patient.sensitivity_at(positive, score, weights, specificity=0.9),
-        "brier": patient.brier(true, p, weights),
-        "balanced_accuracy": patient.balanced_accuracy(true, p.argmax(axis=1), weights, 2),
-    }
-
-
 def test_intervals_of_every_figure_of_patients_cover_the_truth():
-    """200 studies of 15 + 15 donors; the truth is that of 400,000. Plain percentiles held that of AUPRC in 86 %."""
-
-    def study(n):
-        true = np.arange(n) % 2
-        chance = 1 / (1 + np.exp(-(rng.normal(size=n) + 1.6 * true - 0.8)))
-        return true, np.stack([1 - chance, chance], axis=1)
-
-    rng = np.random.default_rng(5)
-    truth = patients_figures(*study(400_000), np.ones((1, 400_000), np.int64))
-    held = dict.fromkeys(truth, 0)
-    for _ in range(200):
-        true, p = study(30)
-        drawn = resampling.draw(true.tolist(), n_resamples=300, rng=rng)
-        for name, values in patients_figures(true, p, drawn.weights).items():
-            held[name] += resampling.estimate(values, drawn).contains(truth[name][0])
-    for name, n in held.items():
-        assert 0.91 <= n / 200 <= 0.995, (name, n / 200)
+    """200 cohorts of 15 + 15 donors. Plain percentiles held the AUPRC of 86 %."""
+    study = intervals.of_patients(np.random.default_rng(5), 15, 15, 1.6, n_bootstrap=300)
+    for name, share in intervals.held(study, 200).items():
+        assert 0.91 <= share <= (1 if "calibration" in name else 0.995), (name, share)
 
 
-def cells_figures(confusion, reliability, weights):
-    counts = cell.resampled_confusion(confusion, weights)
-    sums = np.tensordot(weights.astype(np.float64), reliability, axes=1)
-    return {
-        "balanced_accuracy": cell.balanced_accuracy(counts),
-        "macro_f1": cell.macro_f1(counts),
-        "expected_calibration_error": calibration.expected_calibration_error(sums),
-        "precision": cell.precision(counts)[:, 2],
-        "recall": cell.recall(counts)[:, 0],
-        "f1": cell.f1(counts)[:, 1],
-    }
-
-
-def test_intervals_of_every_figure_of_cells_cover_the_truth():
-    """200 studies of 12 donors with 150 cells each, whose skill differs (Beta); the truth is that of 3,000 donors."""
-
-    def study(n_donors):
-        confusion, reliability = np.zeros((n_donors, 3, 3), np.int64), np.zeros((n_donors, 10, 3))
-        for d, skill in enumerate(rng.beta(16, 4, n_donors)):
-            true, hit = rng.choice(3, 150, p=(0.5, 0.3, 0.2)), rng.uniform(size=150) < skill
-            predicted = np.where(hit, true, (true + rng.integers(1, 3, 150)) % 3)
-            confusion[d] = cell.confusion(true, predicted, 3)
-            reliability[d] = calibration.reliability_sums(np.clip(rng.normal(0.9, 0.03, 150), 0, 1), hit)
-        return confusion, reliability
-
-    rng = np.random.default_rng(6)
-    truth = cells_figures(*study(3_000), np.ones((1, 3_000), np.int64))
-    held = dict.fromkeys(truth, 0)
-    for _ in range(200):
-        measured = study(12)
-        drawn = resampling.draw([0] * 12, n_resamples=300, rng=rng)
-        for name, values in cells_figures(*measured, drawn.weights).items():
-            held[name] += resampling.estimate(values, drawn).contains(truth[name][0])
-    for name, n in held.items():
-        assert 0.88 <= n / 200 <= 0.99, (name, n / 200)
+@pytest.mark.parametrize("n_donors", [2, 3, 12])
+def test_intervals_of_every_figure_of_cells_cover_the_truth(n_donors):
+    """200 cohorts of donors with 150 cells each, whose skill differs (Beta)."""
+    study = intervals.of_cells(np.random.default_rng(6), n_donors, n_bootstrap=300)
+    for name, share in intervals.held(study, 200).items():
+        assert 0.86 <= share <= (1 if "calibration" in name else 0.995), (name, share)

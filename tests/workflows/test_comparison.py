@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from swarmcell.errors import UsageError
+from swarmcell.metrics.calibration import reliability_sums
 from swarmcell.model import released
 from swarmcell.model.classifier import softmax
 from swarmcell.model.study import FitRule, rules_digest
@@ -115,6 +116,33 @@ def test_calibration_before_temperature_and_unknown_are_those_of_the_model_by_do
         assert group.figures["accuracy_of_those_not_called_unknown"].value == pytest.approx(hit[mine & kept].mean())
         assert group.figures["share_not_called_unknown"].has_interval == (not group.donor)
         assert "expected_calibration_error" in group.figures
+
+
+def test_patients_are_judged_for_calibration_before_temperature_and_after(compared, study_files):
+    _, made, found, _ = compared
+    pooled, model = found.patient.models[-1], released.load(made["pooled"])
+    fitted, ill = model.calibration("patient"), model.conditions.index("ill")
+    assert fitted.n
+    true, outputs = [], []
+    for path in study_files.files:
+        cells = ad.read_h5ad(path)
+        cells = cells[(cells.obs["split"] == "held_out").to_numpy()].copy()
+        names, found_outputs = model.sample_outputs(cells)
+        condition = dict(zip(cells.obs["sample"].astype(str), cells.obs["condition"].astype(str), strict=True))
+        true += [condition[name] == "ill" for name in names]
+        outputs.append(found_outputs)
+    before, after = (softmax(rows)[:, ill] for rows in (np.vstack(outputs), fitted.apply(np.vstack(outputs))))
+    for name, probabilities, curve in (
+        ("expected_calibration_error", after, pooled.reliability),
+        ("expected_calibration_error_before_temperature", before, pooled.uncalibrated),
+    ):
+        sums = reliability_sums(probabilities, np.array(true))
+        assert pooled.figures[name].value == pytest.approx(np.abs(sums[:, 1] - sums[:, 2]).sum() / len(true))
+        assert pooled.figures[name].has_interval
+        assert curve.n == tuple(sums[:, 0])
+    compared_by = {d.figure for d in found.patient.differences}
+    assert "expected_calibration_error" in compared_by
+    assert "expected_calibration_error_before_temperature" not in compared_by
 
 
 def test_a_model_without_novelty_has_no_unknown_and_the_document_is_json(study_files):

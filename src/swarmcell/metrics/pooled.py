@@ -7,10 +7,11 @@ add up too, and give the variance of a ratio by the delta method, with donors as
 References
 ----------
 Cochran 1977, Sampling Techniques, section 6.3 (variance of a ratio over clusters). Newcombe 2006, Statistics in
-Medicine 25:559.
+Medicine 25:559. Zou, Donner 2008, Statistics in Medicine 27:1693 (an interval for a sum of independent figures).
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -133,6 +134,28 @@ def calibration_of_donors(by_donor: FloatArray, *, level: float = 0.95) -> Estim
     """Return the calibration error of donors' own sums, shape `(n_donors, n_bins, 3)`, with its interval."""
     vectors = _gaps(by_donor)
     return _calibration(by_donor.sum(axis=0), vectors.T @ vectors, len(by_donor), level)
+
+
+def allowing_for_few(found: Estimate, sums: FloatArray, n_donors: float) -> Estimate:
+    """Return a calibration error of patients whose interval reaches as far up as so few donors leave it open.
+
+    Where a bin's samples are all of the condition, or none is, their own spread is nothing; but three right out of
+    three do not show that a probability of 0.99 is right. So the upper end is at least that of Wilson's intervals of
+    the bins' shares with donors as trials, joined (Zou, Donner 2008).
+
+    Parameters
+    ----------
+    sums
+        Rows, confidence and hits per bin, shape `(n_bins, 3)`.
+    """
+    if found.value is None or found.high is None:
+        return found
+    n, reach = float(sums[:, 0].sum()), 0.0
+    for rows, confidence, hits in sums[sums[:, 0] > 0].tolist():
+        ends = wilson(hits / rows, rows * n_donors / n, level=found.level)
+        farthest = max(abs(confidence / rows - end) for end in ends)
+        reach += (rows / n * (farthest - abs(confidence - hits) / rows)) ** 2
+    return replace(found, high=min(1.0, max(found.high, found.value + math.sqrt(reach))))
 
 
 def _calibration(reliability: FloatArray, second: FloatArray, n_donors: int, level: float) -> Estimate:

@@ -25,7 +25,7 @@ from swarmcell.metrics import patient
 from swarmcell.metrics.arrays import BoolArray, FloatArray, IntArray
 from swarmcell.metrics.calibration import N_BINS, expected_calibration_error
 from swarmcell.metrics.estimate import Estimate, undefined
-from swarmcell.metrics.pooled import BY_DELTA, BY_SCORE, ONE_DONOR, calibration_estimate
+from swarmcell.metrics.pooled import BY_DELTA, BY_SCORE, ONE_DONOR, allowing_for_few, calibration_estimate
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
 
 ALLOWED = "of bins of {width:g}: the exact figure is between {low:.3f} and {high:.3f}, and the interval allows for it"
@@ -223,6 +223,7 @@ def _calibration(binned: _Binned, donors: IntArray, level: float) -> Estimate:
     share = np.divide(sums[:, 1], sums[:, 0], out=np.zeros(N_BINS), where=sums[:, 0] > 0)
     by_bin = np.sqrt(sums[:, 0] / n * share * (1 - share) / n_donors)
     found = calibration_estimate(error, math.sqrt(variance / (n_donors - 1)), by_bin, n_donors, level)
+    found = allowing_for_few(found, sums, n_donors)
     return _bounded_error(found, bounds, binned)
 
 

@@ -76,4 +76,6 @@ def few_donors(per_group: Mapping[str, int], *, of: str) -> str:
     if not small:
         return ""
     listed = ", ".join(f"{n} of {name}" if name else str(n) for name, n in small.items())
+    if list(small.items()) == [("", 1)]:
+        return f"One held-out donor for {of}: no figure has an interval, and another donor may give quite other ones."
     return f"Few held-out donors for {of} ({listed}): intervals are wide and rest on few people; read no figure alone."

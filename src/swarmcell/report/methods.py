@@ -23,6 +23,7 @@ CLASSIFIERS = {
 REFERENCES = (
     "Warnat-Herresthal S, et al. Swarm Learning for decentralized and confidential clinical machine learning. "
     "Nature 594, 265-270 (2021). doi:10.1038/s41586-021-03583-3",
+    "Efron B. Better bootstrap confidence intervals. J Am Stat Assoc 82, 171-185 (1987).",
     "Hesterberg TC. What teachers should know about the bootstrap. The American Statistician 69, 371-386 (2015).",
     "Cochran WG. Sampling Techniques, 3rd edition, section 6.3. Wiley (1977).",
     "Sundararajan M, Taly A, Yan Q. Axiomatic attribution for deep networks. ICML (2017). arXiv:1703.01365",
@@ -58,14 +59,15 @@ def _sentences(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.patient:
         yield _patient_sentence(evaluation)
     yield (
-        f"95 % intervals are expanded percentile intervals (Hesterberg 2015) of {settings.n_bootstrap:,} bootstrap "
-        "resamples of donors, each bringing all its cells and samples"
+        "95 % intervals are bias-corrected and accelerated (Efron 1987), expanded for few donors (Hesterberg 2015), of "
+        f"{settings.n_bootstrap:,} bootstrap resamples of donors, each bringing all its cells and samples"
         + (
             ", within groups of equal condition for the patient task; where perfect separation left no width, score "
             "intervals with donors as trials were used (AUROC: Newcombe 2006, others: Wilson)."
             if evaluation.patient
             else "."
         )
+        + " Those of calibration errors are by the delta method over donors (Cochran 1977)."
     )
     yield (
         "Differences between models are paired, on the same resamples. Chance was tested by permutation "
@@ -129,5 +131,5 @@ def _patient_sentence(evaluation: Evaluation) -> str:
         versus = "one condition against the rest, averaged over conditions"
     return (
         f"Samples were classified by condition, {versus}: area under the ROC curve, average precision, balanced "
-        "accuracy, sensitivity at 90 % specificity, and the Brier score."
+        "accuracy, sensitivity at 90 % specificity, the Brier score, and the expected calibration error over ten bins."
     )

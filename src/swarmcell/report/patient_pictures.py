@@ -80,7 +80,9 @@ def curves(task: PatientTask) -> Picture:
             left.fill_between(roc.band_x, roc.low, roc.high, step="post", color=colour, alpha=0.15, linewidth=0)
         look: dict[str, Any] = {"color": colour, "linewidth": 1.4 if index else 2.6, "zorder": 20 - index}
         left.plot(roc.x, roc.y, drawstyle="steps-post", label=name, **look)
-        right.plot(precision_recall.x, precision_recall.y, drawstyle="steps-pre", **look)
+        right.plot(
+            (0.0, *precision_recall.x), (precision_recall.y[0], *precision_recall.y), drawstyle="steps-pre", **look
+        )
     prevalence = task.samples_per_condition[task.positive] / task.n_samples
     if len(task.models[0].roc) == 1:
         right.axhline(prevalence, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)))

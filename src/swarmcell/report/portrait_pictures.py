@@ -1,5 +1,6 @@
 """Figures of the held-out cells as the model sees them: composition, markers, drivers, contributions, a map."""
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ TYPES_MAX = 30  # rows of a figure; chosen, the tables hold all
 CLASSES_DRAWN = 12  # panels of drivers; chosen
 DRIVERS_DRAWN = 6
 N_COLUMNS = 3
+TITLE_CHARACTERS = 17  # of a line of a panel's title; chosen, a third of the figure
 NAME_MAX = 14  # characters of a feature's name below a dot plot; chosen, evaluation.json has it whole
 
 
@@ -126,7 +128,7 @@ def drivers(found: tuple[Drivers, ...], basis: str) -> Picture:
     figure, panels = style.grid(7.4, 0.5 + 1.7 * n_rows, n_rows=n_rows, n_columns=N_COLUMNS)
     for axes, one in zip(panels, shown, strict=False):
         _bars(axes, one, DRIVERS_DRAWN)
-        axes.set_title(one.name)
+        axes.set_title("\n".join(wrap(one.name, TITLE_CHARACTERS)))
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     first = shown[0]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from swarmcell.report import style
 from swarmcell.report.names import counted
 from swarmcell.report.portrait_pictures import counts
@@ -36,6 +38,7 @@ def timeline(evaluation: Evaluation) -> Picture | None:
             axes.annotate(row.kind, (row.height, -0.7), fontsize=8, color=style.MUTED, annotation_clip=False)
     axes.set(ylim=(len(sites) - 0.5, -0.9), xlabel="block of the ledger")
     axes.set_yticks(range(len(sites)), sites)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(length=0)
     style.legend(axes, outside=True)
     return Picture(

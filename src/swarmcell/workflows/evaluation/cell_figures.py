@@ -15,6 +15,7 @@ from swarmcell.metrics import calibration, cell, resampling, words
 from swarmcell.metrics.arrays import FloatArray, IntArray, ratio
 from swarmcell.metrics.estimate import Estimate, undefined
 from swarmcell.metrics.permutation import ChanceTest, cells_test
+from swarmcell.metrics.pooled import calibration_of_donors
 from swarmcell.metrics.resampling import Resamples
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
 from swarmcell.workflows.evaluation.scores import THRESHOLDS, UNKNOWN_RATE, UNKNOWN_RATES, CellScores
@@ -78,7 +79,7 @@ def _one_model(
     values = {figure: compute(counts) for figure, compute in FIGURES.items()}
     values[CALIBRATION_ERROR] = calibration_error(scores.reliability[labelled], resamples)
     beside = _beside(scores, labelled, resamples)
-    figures = {figure: _estimate(v, resamples, settings.level) for figure, v in (values | beside).items()}
+    figures = _figures(values | beside, scores, labelled, resamples, settings.level)
     rng = np.random.default_rng([settings.seed, 2])
     chance = cells_test(per_donor, n_permutations=settings.n_permutations, rng=rng)
     n_held = int((per_donor.sum(axis=(0, 2)) > 0).sum())
@@ -97,6 +98,17 @@ def _one_model(
         verdict=_verdict(figures["balanced_accuracy"], n_held, chance),
     )
     return _Computed(found, values)
+
+
+def _figures(
+    values: Mapping[str, FloatArray], scores: CellScores, donors: IntArray, resamples: Resamples, level: float
+) -> dict[str, Estimate]:
+    """Return figures with their intervals; resamples are too far from calibrated, so those of errors are others."""
+    found = {name: _estimate(v, resamples, level, reason=ALL_UNKNOWN) for name, v in values.items()}
+    for name, sums in ((CALIBRATION_ERROR, scores.reliability), (ERROR_BEFORE, scores.uncalibrated)):
+        if sums is not None and len(donors) > 1:
+            found[name] = calibration_of_donors(sums[donors], level=level)
+    return found
 
 
 def calibration_error(per_donor: FloatArray, resamples: Resamples) -> FloatArray:
@@ -155,7 +167,7 @@ def _donor(cohort: Cohort, number: int, scores: CellScores) -> GroupFigures:
     counts, donor = scores.confusion[number], cohort.donors[number]
     alone = resampling.draw([0], n_resamples=0, rng=np.random.default_rng(0))
     values = _of_group(scores, np.array([number]), alone)
-    figures = {name: _estimate(v, alone, 0.95, reason=ALL_UNKNOWN) for name, v in values.items()}
+    figures = _figures(values, scores, np.array([number]), alone, 0.95)
     return GroupFigures(site=donor.site, donor=donor.name, n_cells=int(counts.sum()), figures=figures)
 
 
@@ -167,7 +179,7 @@ def _site(cohort: Cohort, site: str, scores: CellScores, labelled: IntArray, set
     rng = np.random.default_rng([settings.seed, 3])
     resamples = resampling.draw([0] * len(mine), n_resamples=settings.n_bootstrap, rng=rng)
     values = _of_group(scores, mine, resamples)
-    figures = {name: _estimate(v, resamples, settings.level, reason=ALL_UNKNOWN) for name, v in values.items()}
+    figures = _figures(values, scores, mine, resamples, settings.level)
     return GroupFigures(site=site, donor="", n_cells=int(scores.confusion[mine].sum()), figures=figures)
 
 

@@ -16,7 +16,7 @@ from swarmcell.metrics.arrays import FloatArray, IntArray
 from swarmcell.metrics.calibration import reliability_sums
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest, conditions_test
-from swarmcell.metrics.pooled import calibration_of_donors
+from swarmcell.metrics.pooled import allowing_for_few, calibration_of_donors
 from swarmcell.metrics.resampling import Resamples
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
 from swarmcell.workflows.evaluation.cell_figures import (
@@ -142,7 +142,7 @@ def _one_model(
     sums = {CALIBRATION_ERROR: _sums(design, probabilities, positive)}
     if scores.uncalibrated is not None:
         sums[ERROR_BEFORE] = _sums(design, scores.uncalibrated[design.rows], positive)
-    figures |= {key: calibration_of_donors(by_donor, level=settings.level) for key, by_donor in sums.items()}
+    figures |= {key: _calibration(by_donor, settings.level) for key, by_donor in sums.items()}
     curves = {key: reliability(by_donor.sum(axis=0)) for key, by_donor in sums.items()}
     chance = _chance(design, probabilities, settings)
     keys = _curve_keys(cohort, design)
@@ -234,6 +234,10 @@ def _precision_recall(design: _Design, probabilities: FloatArray, k: int) -> Cur
 
 def _floats(values: FloatArray) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
+
+
+def _calibration(by_donor: FloatArray, level: float) -> Estimate:
+    return allowing_for_few(calibration_of_donors(by_donor, level=level), by_donor.sum(axis=0), len(by_donor))
 
 
 def _sums(design: _Design, probabilities: FloatArray, positive: int) -> FloatArray:
