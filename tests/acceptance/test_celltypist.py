@@ -12,6 +12,7 @@ import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
+from waiting import LIMIT_S
 
 from swarmcell.cells.schema import read_prepared
 from swarmcell.model import released
@@ -37,7 +38,7 @@ def test_celltypist_gives_the_labels_of_the_model_from_its_table(study_files, tm
     named.write_h5ad(tmp_path / "cells.h5ad")
     (tmp_path / "page.py").write_text(snippet + ANNOTATE)
     command = [os.environ["CELLTYPIST_PYTHON"], "page.py", "cells.h5ad", "labels.csv", "probabilities.csv"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=LIMIT_S)
     labels = [line.split(",")[1] for line in (tmp_path / "labels.csv").read_text().splitlines()]
     expected = model.cell_logits(adata.X).argmax(axis=1)
     assert labels == list(np.array(model.cell_types)[expected])

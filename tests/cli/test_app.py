@@ -8,6 +8,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
+from waiting import LIMIT_S
 
 from swarmcell import __version__, errors
 from swarmcell.cli.app import main
@@ -69,7 +70,7 @@ def run(capsys, monkeypatch, *arguments):
 
 def imported(program, *arguments):
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, set(done.stdout.rpartition("imported:")[2].split())
@@ -178,7 +179,11 @@ def interrupted_while(loading, folder):
     """Run a command in a process that is sent Ctrl-C when it begins to load the module `loading`."""
     command = ["preprocess", str(SAMPLE), "--config", str(ROOT / "configs/rna.toml"), "--out", str(folder / "a.h5ad")]
     return subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, loading, *command], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", INTERRUPTED, loading, *command],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
     )
 
 
@@ -222,14 +227,14 @@ def test_without_a_command_the_help_is_shown(capsys, monkeypatch):
 
 def test_the_package_runs_as_a_module():
     done = subprocess.run(
-        [sys.executable, "-m", "swarmcell", "--version"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "swarmcell", "--version"], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"swarmcell {__version__}\n")
 
 
 def test_the_installed_command_is_this_program():
     command = Path(sys.executable).with_name("swarmcell")
-    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stdout) == (0, f"swarmcell {__version__}\n")
 
 

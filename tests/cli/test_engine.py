@@ -2,12 +2,12 @@
 
 import asyncio
 import subprocess
-import time
 import tomllib
 
 import pytest
 from nats_cluster import free_ports, missing_binary
 from typer.testing import CliRunner
+from waiting import wait_until
 
 from swarmcell.cli.app import app
 from swarmcell.config import site, swarm_file
@@ -116,12 +116,11 @@ def test_a_member_that_is_new_may_connect_once_the_running_server_is_reloaded(fo
         server = subprocess.Popen(engine.command(founded / "engine"), stdout=log, stderr=log)
     try:
         run("init", "--name", "site-b", "--engine-card", CARD)
-        wait_for(lambda: founded.joinpath("engine/server.pid").is_file())
-        assert "refuses this site" in health()
+        wait_until(lambda: "refuses this site" in health(), "a server")
         assert run("engine", "config", "swarm.toml", CARD, "--member", "site-b", "--force").exit_code == 0
         local(conf)
         assert run("engine", "reload").exit_code == 0
-        wait_for(lambda: "refuses this site" not in health())
+        wait_until(lambda: "refuses this site" not in health(), "a server that knows this site")
     finally:
         server.kill()
         server.wait()
@@ -145,10 +144,3 @@ def health():
             await log.close()
 
     return asyncio.run(ask())
-
-
-def wait_for(fits):
-    until = time.monotonic() + 20
-    while not fits():
-        assert time.monotonic() < until
-        time.sleep(0.1)

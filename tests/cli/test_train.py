@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import LIMIT_S
 
 FULL_BAR = "━" * 40
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "TERM": "xterm", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
@@ -30,7 +31,7 @@ def at_a_terminal(command, folder):
         pass
     finally:
         os.close(ours)
-    assert process.wait(timeout=60) == 0, shown.decode()
+    assert process.wait(timeout=LIMIT_S) == 0, shown.decode()
     return shown.decode()
 
 

@@ -4,10 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "configs" / "systemd").glob("*.service"))
@@ -51,13 +51,10 @@ def cluster_node(tmp_path):
 def test_the_slurm_job_stops_the_peer_before_its_time_is_up_and_is_queued_again(cluster_node):
     environment = {**os.environ, "SLURM_SUBMIT_DIR": str(cluster_node), "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4"}
     job = subprocess.Popen(["bash", str(JOB)], env=environment, cwd=cluster_node)
-    until = time.monotonic() + 20
-    while not (cluster_node / "started").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until((cluster_node / "started").exists, "the peer")
     job.send_signal(signal.SIGINT)  # what `#SBATCH --signal=B:INT@120` sends
     try:
-        assert job.wait(timeout=20) > 128
+        assert job.wait(timeout=LIMIT_S) > 128
     finally:
         job.kill()
     called = (cluster_node / "calls.txt").read_text().splitlines()

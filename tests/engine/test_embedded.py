@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import LIMIT_S
 
 from swarmcell.engine.bell import Bell, ring
 from swarmcell.engine.embedded import EmbeddedLog
@@ -137,7 +138,7 @@ def test_a_follower_learns_of_a_loss_that_another_call_met(tmp_path):
             await log.append([b"b"])
         await log.append([b"b"])
         with pytest.raises(EngineError, match="deleted or replaced"):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, LIMIT_S)
         await log.close()
 
     run(scenario())
@@ -177,7 +178,7 @@ def test_a_bell_rings_in_a_folder_whose_path_is_too_long_for_a_socket(tmp_path):
         bell = Bell(folder)
         bell.forget()
         ring(folder)
-        await asyncio.wait_for(bell.wait(60), 5)
+        await asyncio.wait_for(bell.wait(100 * LIMIT_S), LIMIT_S)
         bell.close()
         bell.close()
         assert list(folder.iterdir()) == []

@@ -105,7 +105,7 @@ def test_shared_references_cannot_grow_a_few_bytes_into_a_tree():
     begun_s = time.process_time()
     with pytest.raises(MergeError):
         decode(with_value(bytes([0x80 + len(parts)]) + b"".join(parts)))
-    assert time.process_time() - begun_s < 1
+    assert time.process_time() - begun_s < 20  # the tree of a few bytes would never be done
 
 
 @pytest.mark.parametrize(

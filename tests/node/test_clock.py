@@ -25,7 +25,7 @@ def test_the_swarm_the_node_and_the_engines_read_monotonic_clocks_only():
 
 
 def test_every_module_of_the_swarm_is_walled_off_from_the_auditor():
-    """A module that is new must be in the contract that keeps the auditor independent."""
+    """A module that is new must be in the contract that keeps the auditor independent, on one side or the other."""
     contract = (ROOT.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    names = {path.stem for path in (ROOT / "swarm").glob("*.py")} - {"__init__", "audit", "audit_checkpoints", "audit_entries"}
+    names = {path.stem for path in (ROOT / "swarm").glob("*.py")} - {"__init__"}
     assert {name for name in names if f'"swarmcell.swarm.{name}"' not in contract} == set()

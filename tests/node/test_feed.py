@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 
 import pytest
+from waiting import LIMIT_S, until
 
 from swarmcell.engine.embedded import EmbeddedLog
 from swarmcell.node import feed, ledger
@@ -39,14 +40,6 @@ class Reader:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(feed, "CHECK_EVERY_S", 0.2)
-
-
-async def until(condition):
-    for _ in range(500):
-        if await condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("never came true")
 
 
 @contextlib.asynccontextmanager
@@ -90,17 +83,17 @@ def test_what_the_engine_lost_is_given_back_and_what_it_took_in_is_read(tmp_path
     async def scenario():
         await rewrite(tmp_path, [b"1", b"2", b"3", b"4", b"5"])
         async with reading(tmp_path) as reader:
-            await asyncio.wait_for(reader.feed.caught_up.wait(), 5)
-            await until(lambda: asyncio.sleep(0, len(reader.known) == 5))
+            await asyncio.wait_for(reader.feed.caught_up.wait(), LIMIT_S)
+            await until(lambda: len(reader.known) == 5)
             if running:
                 await rewrite(tmp_path, left)
                 await until(is_whole)
-                await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1, 1)))
+                await until(lambda: {*left} <= reader.known and not reader.book.lost(1, 1))
                 return
         await rewrite(tmp_path, left)
         async with reading(tmp_path) as reader:
             await until(is_whole)
-            await until(lambda: asyncio.sleep(0, {*left} <= reader.known and not reader.book.lost(1, 1)))
+            await until(lambda: {*left} <= reader.known and not reader.book.lost(1, 1))
 
     asyncio.run(scenario())
 
@@ -109,8 +102,8 @@ def test_a_feed_reads_on_from_its_cursor_and_not_again(tmp_path):
     async def scenario():
         await rewrite(tmp_path, [b"1", b"2"])
         async with reading(tmp_path) as reader:
-            await asyncio.wait_for(reader.feed.caught_up.wait(), 5)
-            await until(lambda: asyncio.sleep(0, len(reader.known) == 2))
+            await asyncio.wait_for(reader.feed.caught_up.wait(), LIMIT_S)
+            await until(lambda: len(reader.known) == 2)
         log = EmbeddedLog(tmp_path / "swarm.log")
         await log.append([b"3"])
         await log.close()
@@ -123,7 +116,7 @@ def test_a_feed_reads_on_from_its_cursor_and_not_again(tmp_path):
                 await take(batch)
 
             reader.feed._take = watched
-            await until(lambda: asyncio.sleep(0, len(reader.known) == 3))
+            await until(lambda: len(reader.known) == 3)
             assert taken == [(3, b"3")]
 
     asyncio.run(scenario())

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from waiting import LIMIT_S
 
 from swarmcell.engine.embedded import EmbeddedLog
 from swarmcell.errors import SwarmError
@@ -59,7 +60,7 @@ def run(folder, *planted):
         log = EmbeddedLog(folder / "swarm.log")
         await log.append(planted)
         await log.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             return await asyncio.gather(*(take_part(identity) for identity in PEERS.values()))
 
     return asyncio.run(scenario())

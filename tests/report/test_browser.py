@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from waiting import LIMIT_S
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -79,7 +80,7 @@ def opened(page, tmp_path, *, width, dark=False):
     frame.write_text(FRAME.replace("{width}", str(width)))
     look = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
     command = [CHROMIUM, *FLAGS, *look, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     at = done.stdout.index('data-found="') + len('data-found="')
     text = done.stdout[at : done.stdout.index('"', at)].replace("&quot;", '"')

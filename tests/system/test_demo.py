@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 SITES = ("site-a", "site-b", "site-c")
@@ -15,7 +16,9 @@ SITES = ("site-a", "site-b", "site-c")
 def demo(*arguments, cwd=ROOT):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     command = [sys.executable, "-m", "swarmcell", "demo", *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
 
 
 def test_a_folder_that_no_demo_made_is_never_replaced(tmp_path):

@@ -15,7 +15,7 @@ from swarmcell.errors import InputError
 
 FIXED_BYTES = 24 << 20  # chunks and their conversions, whatever the file's size
 PER_BYTE = 200  # Python objects of keywords of one byte each; events alone take at most 32 (1-bit channels)
-SECONDS_MAX = 10.0  # a hang, not a speed: such a file takes milliseconds
+SECONDS_MAX = 60.0  # a hang, not a speed: such a file takes milliseconds
 FUZZ = settings(
     max_examples=150,
     deadline=None,
