@@ -97,7 +97,7 @@ def test_a_follower_gets_what_stands_and_what_comes_each_once_in_order(open_log)
 
 
 def test_a_follower_is_woken_and_does_not_look_now_and_then(open_log):
-    """Who looks once a second is never quick, for its second begins before the entry comes; the benchmark measures it."""
+    """Who looks once a second is never quick: its second begins just before the entry comes. Benchmarks measure it."""
 
     async def scenario():
         async with open_log() as writer, open_log() as reader:

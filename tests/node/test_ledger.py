@@ -7,8 +7,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import LIMIT_S
 
 from swarmcell.errors import SwarmError, TamperedError
 from swarmcell.node import ledger
@@ -51,6 +54,25 @@ def test_a_ledger_serves_one_identity_in_one_swarm(book):
         book.bind(b"t" * 32, b"a" * 32)
     with pytest.raises(SwarmError, match="another identity"):
         book.bind(b"s" * 32, b"b" * 32)
+
+
+def test_a_ledger_is_closed_only_after_what_another_thread_does_to_it(tmp_path):
+    """A peer that is stopped leaves threads behind; SQLite closed under one of them ended the whole process."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def batch():
+        began.set()
+        assert go_on.wait(LIMIT_S)
+        yield Read(1, b"raw", 1)
+
+    with ThreadPoolExecutor() as threads:
+        with ledger.opened(tmp_path / "ledger.sqlite") as book:
+            storing = threads.submit(book.store, batch(), Cursor(1, digest(b"raw")))
+            assert began.wait(LIMIT_S)
+            threads.submit(lambda: (threading.Event().wait(0.3), go_on.set()))
+        storing.result()
+    with ledger.opened(tmp_path / "ledger.sqlite") as book:
+        assert list(book.entries()) == [(1, b"raw")]
 
 
 def test_a_state_whose_bytes_changed_is_refused(book):

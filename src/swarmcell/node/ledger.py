@@ -81,6 +81,14 @@ class Ledger:
         self._path = path
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the file, once what another thread does to it is done: SQLite crashes if it is closed meanwhile.
+
+        A peer that is stopped leaves such threads behind, for nothing cancels a thread.
+        """
+        with self._lock:
+            self._connection.close()
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
@@ -365,16 +373,17 @@ def opened(path: Path) -> Iterator[Ledger]:
         connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise trouble(path, error) from error
+    ledger = Ledger(connection, path)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         _check_format(connection, path)
         connection.executescript(_SCHEMA)
-        yield Ledger(connection, path)
+        yield ledger
     except sqlite3.Error as error:
         raise trouble(path, error) from error
     finally:
-        connection.close()
+        ledger.close()
 
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> None:
