@@ -15,10 +15,11 @@ from swarmcell.cells import schema
 from swarmcell.cli.app import app
 from swarmcell.cli.common import EXIT_INTERRUPTED
 from swarmcell.config import swarm_file
-from swarmcell.errors import CellsError, ModelError, PanelError, SwarmcellError, UsageError
+from swarmcell.errors import CellsError, ConfigError, ModelError, PanelError, SwarmcellError, UsageError
 from swarmcell.model.strata import released
-from swarmcell.model.study import ClusterRule, Floors, StrataRule, Study
+from swarmcell.model.study import ClusterRule, DifferentialPrivacy, Floors, PrivacyRule, StrataRule, Study
 from swarmcell.node import identity
+from swarmcell.privacy import accountant
 from swarmcell.workflows.join import take_seat
 from swarmcell.workflows.stratify import Options, stratify_alone, stratify_in_swarm
 from swarmcell.workflows.swarm.verify_run import verify_swarm
@@ -107,7 +108,16 @@ def test_the_next_command_of_a_new_swarm_of_strata_is_stratify(swarm: Path) -> N
     [
         ({"floors": Floors(donors=9, cells=20)}, CellsError, "site-a.h5ad: .* of 8 donor.*floors are 20 cells and 9"),
         ({"strata": None}, UsageError, "without .study.strata"),
-        ({"strata": replace(RULE, cell_model="ab" * 32)}, ModelError, "model abababababab, and none is given.*--cells"),
+        (
+            {"strata": replace(RULE, cell_model="ab" * 32), "stages": ("features",), "cell_types": ("B", "T")},
+            ModelError,
+            "model abababababab, and none is given.*--cells",
+        ),
+        (
+            {"privacy": PrivacyRule(differential_privacy=DifferentialPrivacy(unit="donor", noise_multiplier=1.0))},
+            ConfigError,
+            "strata and clusters of cells have none",
+        ),
         ({"strata": replace(RULE, covariates={"age": ()})}, UsageError, "age stand in no sheet"),
         (
             {"cell_types": ("B", "T"), "stages": ("features",)},
@@ -119,11 +129,12 @@ def test_the_next_command_of_a_new_swarm_of_strata_is_stratify(swarm: Path) -> N
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_signed(
-    swarm: Path, change: dict, kind: type[SwarmcellError], says: str
+    swarm: Path, change: dict, kind: type[SwarmcellError], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = replace(swarm_file.load(swarm).study, **change)
     cards = [identity.load(site).card for site in SITES]
     other = swarm.with_name("other.toml")
+    monkeypatch.setattr(accountant, "resolved", lambda study: study)  # as a creator would who refuses nothing
     other.write_bytes(swarm_file.dump(swarm_file.create(swarm_file.SwarmConfig(study=study), cards)))
     with pytest.raises(kind, match=says):
         stratify_in_swarm(

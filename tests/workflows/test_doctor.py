@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from typer.testing import CliRunner
 
 from swarmcell.cells import panel as panels
 from swarmcell.cells import schema
+from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmConfig
-from swarmcell.model.study import Floors, Study
+from swarmcell.model.study import Floors, StrataRule, Study
 from swarmcell.node import identity as identities
 from swarmcell.workflows.doctor import Check, examine
 
@@ -107,6 +109,20 @@ def test_classes_that_stay_at_the_site_and_lowered_floors_are_said(site: Path) -
     assert "lowered the floors" in found(checks, "floors").found
     write_swarm(site, replace(STUDY, floors=Floors()))
     assert not [check for check in examine(swarm=site / "swarm.toml") if check.name == "floors"]
+
+
+def test_a_study_of_strata_takes_all_donors_and_known_labels_and_is_joined_by_stratify(site: Path) -> None:
+    strata = replace(STUDY, stages=("features",), strata=StrataRule(), floors=Floors(donors=6, cells=6))
+    write_swarm(site, strata)
+    prepared = prepare(site / "a.h5ad")
+    assert found(examine(prepared, swarm=site / "swarm.toml"), "cells fit the study").result == "pass"
+    done = CliRunner().invoke(app, ["doctor", "a.h5ad", "--join", "swarm.toml"])
+    assert "next: swarmcell stratify a.h5ad --join swarm.toml" in done.output
+    write_swarm(site, replace(strata, cell_types=("B", "NK")))
+    assert (
+        "'T' not in the study's vocabulary"
+        in found(examine(prepared, swarm=site / "swarm.toml"), "cells fit the study").found
+    )
 
 
 def test_every_check_runs_though_the_prepared_file_is_missing(site: Path) -> None:

@@ -113,10 +113,10 @@ def test_another_species_and_another_transform_are_told_in_words(study_files, tm
     mouse = replace(model, panel_ids=tuple(name.replace("ENSG", "ENSMUSG") for name in model.panel_ids))
     with PreparedFile(study_files.files[0]) as file:
         assert file.contents["universe"] == panels.to_json(panels.from_json(file.contents["universe"], source="it"))
-        assert differences(knowing, file)[0] == (
+        assert differences(knowing.panel_ids, said, file)[0] == (
             "the transform: log1p_cp10k in the file, arcsinh (cofactor 5) for the model"
         )
-        words = differences(mouse, file)
+        words = differences(mouse.panel_ids, {}, file)
     assert words[0] == "the species: the file holds human genes, the model reads mouse ones"
     assert words[1] == "perhaps the transform (the model does not tell its own; the file's is log1p_cp10k)"
     assert words[2].startswith("the features: 24 of the 24")

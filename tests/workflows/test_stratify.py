@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from swarmcell.cells import schema
+from swarmcell.cells.panel import from_ids, to_json
 from swarmcell.cli.app import app
 from swarmcell.errors import CellsError, InputError, ModelError, OutputError, PanelError, SwarmcellError, UsageError
 from swarmcell.model.released import load as load_model
@@ -203,6 +204,15 @@ def sheet(text: str, *names: str):
     return spoil
 
 
+def copies(make_cells, folder: Path) -> tuple[list[Path], Options]:
+    """Two sites call their files alike."""
+    files = [folder / site / "a.h5ad" for site in ("site-a", "site-b")]
+    for path in files:
+        path.parent.mkdir()
+        schema.write_prepared(make_cells(path.parent.name), path)
+    return files, replace(OPTIONS, annotate=True)
+
+
 def twice(make_cells, folder: Path) -> tuple[list[Path], Options]:
     files, options = few(make_cells, folder)
     return files * 2, options
@@ -216,6 +226,18 @@ BAD = [
     (sheet("donor,age\np0,3\n", "severity"), CellsError, "has no column 'severity'"),
     (sheet("name,age\np0,3\n", "age"), CellsError, "has no column 'sample'"),
     (sheet("donor,age\np0,3\np0,4\n", "age"), CellsError, "two values of 'age'"),
+    (sheet("", "age"), InputError, "the sheet cannot be read"),
+    (sheet("donor\np0\n", "age"), (InputError, CellsError), "the sheet cannot be read|has no column"),
+    (sheet("donor,age\np0,NA\np1,nan\np2,\n", "age"), CellsError, "'age' is known of nobody"),
+    (sheet("donor,age\n" + "".join(f"p{i},{i}-\n" for i in range(13))), UsageError, "Name columns with --covariate"),
+    (
+        sheet("donor,age\n" + "".join(f"p{i},{i}-\n" for i in range(13)), "age"),
+        CellsError,
+        "13 different values, among them '0-'",
+    ),
+    (sheet("donor,age\n" + "".join(f"p{i},{i}e6\n" for i in range(13)), "age"), CellsError, "among them '10e6'"),
+    (sheet("donor,condition\np0,3\n", "condition"), UsageError, "as the prepared files say it"),
+    (copies, UsageError, "two prepared files are called a.h5ad"),
     (lambda make, folder: (few(make, folder)[0], replace(OPTIONS, covariates=("age",))), UsageError, "--covariates"),
     (lambda _make, folder: ([folder / "none.h5ad"], OPTIONS), InputError, "no such file"),
     (lambda _make, _folder: ([], OPTIONS), UsageError, "no prepared file"),
@@ -246,6 +268,58 @@ def test_a_few_new_samples_cannot_be_placed_where_each_sites_mean_is_taken_away(
             force=False,
             observer=quiet,
         )
+
+
+def test_a_missing_value_is_missing_however_the_sheet_writes_it(sites: list[Path], tmp_path: Path) -> None:
+    rows = [f"p{i},{'NA' if i == 1 else '' if i == 2 else 40 + i}" for i in range(8)]
+    (tmp_path / "sheet.csv").write_text("donor,age\n" + "\n".join(rows))
+    options = replace(OPTIONS, sheet=tmp_path / "sheet.csv", covariates=("age",), annotate=False)
+    age = alone(sites, tmp_path / "s", options).result["associations"][1]
+    assert (age["name"], age["measure"], age["n_samples"]) == ("age", "eta", 12)
+
+
+def test_new_patients_of_another_species_are_told_what_differs(found: Stratified, make_cells, tmp_path: Path) -> None:
+    adata = make_cells("site-n")
+    ids = [name.replace("ENSG", "ENSMUSG") for name in adata.var_names]
+    universe = from_ids(ids, list(adata.var["symbol"]), name="mouse")
+    adata.var_names = ids
+    adata.uns["swarmcell"] |= {"universe": to_json(universe), "universe_sha256": universe.sha256}
+    schema.write_prepared(adata, tmp_path / "new.h5ad")
+    told = "the strata .* were found with .* the species: the file holds mouse genes, .*; the features: 24 of the 24"
+    with pytest.raises(PanelError, match=told):
+        place_new(
+            found.folder / "strata.safetensors",
+            [tmp_path / "new.h5ad"],
+            tmp_path / "p",
+            OPTIONS,
+            force=False,
+            observer=quiet,
+        )
+
+
+def test_models_and_strata_are_not_taken_for_each_other(found: Stratified, study_files, sites, tmp_path: Path) -> None:
+    about = {"force": False, "observer": quiet}
+    with pytest.raises(ModelError, match="holds a model, expected strata"):
+        place_new(study_files.merged, sites, tmp_path / "p", OPTIONS, **about)
+    strata = found.folder / "strata.safetensors"
+    with pytest.raises(ModelError, match="holds strata, expected a model"):
+        alone(sites, tmp_path / "s", replace(OPTIONS, cells=strata))
+    with pytest.raises(ModelError, match="Leave out --cells"):
+        place_new(strata, sites, tmp_path / "p", replace(OPTIONS, cells=study_files.merged), **about)
+
+
+def test_nothing_is_begun_where_it_could_not_be_written(sites: list[Path], tmp_path: Path) -> None:
+    seen = []
+
+    def begun(event: str, facts: dict) -> None:
+        seen.append((event, facts))
+
+    with pytest.raises(UsageError, match="never changed"):
+        stratify_alone(sites, sites[0].parent, replace(OPTIONS, annotate=True), observer=begun)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        stratify_alone(sites, tmp_path / "file" / "s", OPTIONS, observer=begun)
+    assert not seen
 
 
 def test_strata_that_were_changed_are_refused(found: Stratified, tmp_path: Path) -> None:
@@ -288,6 +362,7 @@ def test_the_command_writes_a_report_and_replaces_nothing(sites: list[Path], tmp
         (["--identity", "me"], "--join"),
         (["--join", "y", "--k-max", "3"], "the swarm file says that"),
         (["--with", "x", "--seed", "3"], "found already"),
+        (["--clusters", "1"], "at least 2"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(sites: list[Path], more: list[str], says: str) -> None:

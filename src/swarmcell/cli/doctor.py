@@ -42,11 +42,13 @@ def doctor(
 def _next(prepared: Path | None, join: Path | None, identity: str | None) -> list[str | Path]:
     if prepared is None:
         return ["swarmcell preprocess FOLDER --config configs/rna.toml --out site.h5ad"]
-    words: list[str | Path] = ["swarmcell train", prepared]
-    if join is not None:
-        words += ["--join", join]
-        words += ["--identity", Path(identity)] if identity else []
-    return words
+    if join is None:
+        return ["swarmcell train", prepared]
+    from swarmcell.config import swarm_file
+
+    command = "train" if swarm_file.load(join).study.strata is None else "stratify"
+    words: list[str | Path] = [f"swarmcell {command}", prepared, "--join", join]
+    return [*words, "--identity", Path(identity)] if identity else words
 
 
 def _table(checks: list) -> object:  # type: ignore[type-arg]

@@ -86,9 +86,13 @@ def stratify(  # noqa: PLR0917 (options are arguments)
     from swarmcell.model.study import StrataRule
     from swarmcell.report import strata_page, strata_table
     from swarmcell.workflows import stratify as workflow
+    from swarmcell.workflows.strata_folder import MODEL
 
     given = {"--k-max": k_max != 6, "--resamples": resamples != 20, "--nulls": nulls != 99, "--seed": seed != 0}
     given |= {"--clusters": clusters != 15, "--centre-sites": centre_sites, "--covariate": bool(covariate)}
+    if clusters == 1:
+        msg = "--clusters 1: one cluster tells nothing. Ask for at least 2, or for none (0)."
+        raise UsageError(msg)
     _check_options(with_, join, given, site=site, identity=identity, covariates=covariates)
     rule = StrataRule(k_max=k_max, resamples=resamples, nulls=nulls, centre_sites=centre_sites)
     options = workflow.Options(
@@ -126,7 +130,7 @@ def stratify(  # noqa: PLR0917 (options are arguments)
     strata_table.show(made.result, console())
     say(f"report: {report}")
     if made.strata.state.k:
-        next_command("swarmcell stratify NEW.h5ad --with", with_ or out / workflow.MODEL, "--out placed")
+        next_command("swarmcell stratify NEW.h5ad --with", with_ or out / MODEL, "--out placed")
     else:
         next_command("swarmcell train", *files)
 

@@ -19,6 +19,8 @@ from swarmcell.errors import ModelError
 from swarmcell.files import writing
 from swarmcell.model.encoding import Array
 
+KINDS = {"swarmcell": "a model", "swarmcell-strata": "strata"}  # of files, by their key
+
 
 def save(
     path: Path, key: str, number: int, document: Mapping[str, Any], arrays: Mapping[str, Array], *, force: bool
@@ -53,6 +55,7 @@ def load(path: Path, key: str, number: int, *, what: str, remedy: str) -> tuple[
     try:
         with safe_open(path, framework="numpy") as stream:
             metadata = stream.metadata() or {}
+            _check_kind(path, key, metadata, what)
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a mapping)
         stated, _, text = metadata[key].partition(" ")
         document = {"format": 1} if "sha256" in metadata else dict(json.loads(text))  # the first format had two keys
@@ -62,6 +65,13 @@ def load(path: Path, key: str, number: int, *, what: str, remedy: str) -> tuple[
     if sha256(text.encode()).hexdigest() != stated:
         refuse(path, "its description does not have the digest that it states", remedy)
     return document, arrays
+
+
+def _check_kind(path: Path, key: str, metadata: Mapping[str, str], what: str) -> None:
+    other = next((kind for name, kind in KINDS.items() if name in metadata), None)
+    if key not in metadata and other is not None:
+        msg = f"{path}: holds {other}, expected {what}. Give the file that holds {what}."
+        raise ModelError(msg)
 
 
 def refuse(path: Path, why: str, remedy: str) -> NoReturn:

@@ -3,7 +3,6 @@
 Rules: everything here is part of the merge: pure, exact integers, equal at every peer.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import EXACT_BITS, PARAMETER_BITS, STATISTICS_BITS, to_exact
 from swarmcell.model.merges import rules
 from swarmcell.model.state import DONE, MergedState, StageResult
+from swarmcell.model.strata_rules import check_least, check_strata
 from swarmcell.model.study import EXACT, NOISED, DifferentialPrivacy, FitRule, Study
 
 FEATURES, CELL, CLUSTERS, PATIENT = "features", "cell", "clusters", "patient"
@@ -76,25 +76,25 @@ def check_numbers(study: Study) -> None:
             msg = f"[study] {key} = {list(names)}: a label stands there twice. Name each once."
             raise ConfigError(msg)
     _check_ids(study)
-    _check_least("[study.features]", study.features, n_top=1)
+    check_least("[study.features]", study.features, n_top=1)
     if study.features.needs_counts and study.modality != "rna":
         msg = (
             f"[study.features] rule = {study.features.rule!r} reads raw counts, and {study.modality} has none; "
             "expected 'all' or 'top_variance'."
         )
         raise ConfigError(msg)
-    _check_least("[study.floors]", study.floors, donors=1, cells=1)
-    _check_least("[study.clusters]", study.clusters, n=2, cells_per_sample=1, n_features=1, components=1, starts=1)
-    _check_least("[study.clusters]", study.clusters, rounds_max=1)
+    check_least("[study.floors]", study.floors, donors=1, cells=1)
+    check_least("[study.clusters]", study.clusters, n=2, cells_per_sample=1, n_features=1, components=1, starts=1)
+    check_least("[study.clusters]", study.clusters, rounds_max=1)
     if study.clusters.n_features > components.WIDTH_MAX:
         msg = f"[study.clusters] n_features = {study.clusters.n_features}; at most {components.WIDTH_MAX}."
         raise ConfigError(msg)
     for stage in (CELL, PATIENT):
         rule = rule_of(study, stage)
-        _check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
-        _check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=0, momentum=0, l2=0)
-        _check_least(f"[study.{stage}]", rule, steps_per_round=0)
-        _check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, noised_rate=1e-9, hostile=0)
+        check_least(f"[study.{stage}]", rule, hidden=1, epochs_per_round=1, batch_rows=1)
+        check_least(f"[study.{stage}]", rule, rounds_max=0, patience_rounds=1, learning_rate=0, momentum=0, l2=0)
+        check_least(f"[study.{stage}]", rule, steps_per_round=0)
+        check_least(f"[study.{stage}]", rule, proximal=0, server_rate=1e-9, noised_rate=1e-9, hostile=0)
         if not rule.momentum < 1:
             msg = f"[study.{stage}] momentum = {rule.momentum}; expected a number from 0 to below 1."
             raise ConfigError(msg)
@@ -104,9 +104,8 @@ def check_numbers(study: Study) -> None:
         raise ConfigError(msg)
     check_secure(study)
     check_private(study)
-    if study.privacy.cell_digests and study.strata is not None:
-        msg = "[study.privacy] cell_digests: a study of strata holds nobody out. Set it to false."
-        raise ConfigError(msg)
+    if study.strata is not None:
+        check_strata(study, study.strata)
 
 
 def _check_ids(study: Study) -> None:
@@ -206,8 +205,8 @@ def _check_private_features(study: Study) -> None:
 
 def _check_noise(rule: DifferentialPrivacy) -> None:
     table = "[study.privacy] differential_privacy:"
-    _check_least(table, rule, epsilon=1e-3, clip=1e-3, sampling=1e-6, bound=1e-3, delta=1e-15, statistics_share=1e-3)
-    _check_least(table, rule, noise_multiplier=0, statistics_multiplier=0)
+    check_least(table, rule, epsilon=1e-3, clip=1e-3, sampling=1e-6, bound=1e-3, delta=1e-15, statistics_share=1e-3)
+    check_least(table, rule, noise_multiplier=0, statistics_multiplier=0)
     for key, most in (("epsilon", 50.0), ("delta", 0.1), ("sampling", 1.0), ("statistics_share", 0.9)):
         if getattr(rule, key) > most:
             msg = f"{table} {key} = {getattr(rule, key)}; expected at most {most:g}."
@@ -220,14 +219,7 @@ def _check_exact(table: str, rule: FitRule) -> None:
     if rule.model != "linear":
         msg = f'{table} model = "{rule.model}" has no exact fit: only "linear" has one. Set merge = "fedavg".'
         raise ConfigError(msg)
-    _check_least(table, rule, l2=1e-9, tolerance=1e-11)
-
-
-def _check_least(table: str, rule: object, **least: float) -> None:
-    for key, value in least.items():
-        if not value <= getattr(rule, key) < math.inf:
-            msg = f"{table} {key} = {getattr(rule, key)}; expected a number, at least {value:g}."
-            raise ConfigError(msg)
+    check_least(table, rule, l2=1e-9, tolerance=1e-11)
 
 
 def labels(study: Study, stage: str) -> tuple[str, ...]:

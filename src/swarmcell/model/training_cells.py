@@ -110,8 +110,9 @@ class TrainingCells:
         return len(self.sample_condition)
 
 
-def _universe(adata: "AnnData") -> dict[str, Any]:
-    said = json.loads(str(adata.uns[UNS]["universe"]))
+def universe_facts(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the universe of a prepared file, of these contents, says of itself."""
+    said = json.loads(str(contents["universe"]))
     return {name: said.get(name) for name in ("name", "reference", "transform", "cofactor")}
 
 
@@ -176,7 +177,7 @@ def gather(
         donor=_codes_in_order(who)[0],
         feature_ids=tuple(map(str, sources[0][1].var_names)),
         universe_sha256=str(sources[0][1].uns[UNS]["universe_sha256"]),
-        universe=_universe(sources[0][1]),
+        universe=universe_facts(sources[0][1].uns[UNS]),
         modality=str(sources[0][1].uns[UNS]["modality"]),
         cell_type=cell_type,
         sample=sample,

@@ -31,8 +31,12 @@ def faults(adata: "AnnData", study: Study, *, source: str) -> Iterator[Swarmcell
     """
     yield from _universe(adata, study, source)
     yield from _counts(adata, study, source)
-    yield from _labels(adata, schema.CELL_TYPE, study.cell_types, "cell" in study.stages, source)
-    yield from _labels(adata, schema.CONDITION, study.conditions, "patient" in study.stages, source)
+    types, conditions = "cell" in study.stages, "patient" in study.stages
+    if study.strata is not None:  # it counts the files' own types unless a model tells them, and tests known conditions
+        types = bool(study.cell_types) and not study.strata.cell_model
+        conditions = schema.CONDITION in adata.obs
+    yield from _labels(adata, schema.CELL_TYPE, study.cell_types, types, source)
+    yield from _labels(adata, schema.CONDITION, study.conditions, conditions, source)
     yield from _floors(adata, study, source)
 
 
@@ -102,12 +106,12 @@ def _labels(
 
 
 def _floors(adata: "AnnData", study: Study, source: str) -> Iterator[SwarmcellError]:
-    trained = np.asarray(adata.obs[schema.SPLIT].astype(str) == TRAIN)
-    n_donors = adata.obs[schema.DONOR][trained].astype(str).nunique()
-    n_cells = int(trained.sum())
+    taken = np.asarray(adata.obs[schema.SPLIT].astype(str) == TRAIN) | (study.strata is not None)
+    n_donors = adata.obs[schema.DONOR][taken].astype(str).nunique()
+    n_cells = int(taken.sum())
     if n_donors < study.floors.donors or n_cells < study.floors.cells:
         yield CellsError(
-            f"{source}: trains on {n_donors} donors and {n_cells} cells; below the study's floors of "
+            f"{source}: takes part with {n_donors} donors and {n_cells} cells; below the study's floors of "
             f"{study.floors.donors} donors and {study.floors.cells} cells a site publishes no sum. Add donors, or "
             "agree on other floors in a new swarm."
         )

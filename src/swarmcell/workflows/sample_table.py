@@ -4,6 +4,7 @@ Rules: a file is read in passes of bounded size, whole samples at a time. All do
 learnt of labels here. Covariates come from a sheet by sample or donor; a sample that the sheet lacks is an error.
 """
 
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from swarmcell.cells import missing
 from swarmcell.cells.batches import Matrix, columns
 from swarmcell.cells.stored import StoredRows, open_cells, stack
 from swarmcell.errors import CellsError, InputError, ModelError, PanelError
@@ -20,9 +22,11 @@ from swarmcell.model import clusters, sample_features
 from swarmcell.model.clusters import Clusters
 from swarmcell.model.encoding import Array
 from swarmcell.model.released import TrainedModel
+from swarmcell.model.strata.describe import NUMBER_MAX
 from swarmcell.model.strata.table import UNKNOWN, SampleTable, blocks_of
 from swarmcell.model.study import Study
 from swarmcell.model.training_cells import TrainingCells
+from swarmcell.workflows.evaluation.covariates import LEVELS_MAX
 from swarmcell.workflows.evaluation.fit import check_fit
 from swarmcell.workflows.stream import Block, PreparedFile
 
@@ -311,14 +315,15 @@ def covariates_from(
     """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=None, engine="python")
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        msg = f"{path}: the sheet cannot be read ({error}). It must be csv with a column sample or donor."
+    except (OSError, ValueError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{path}: the sheet cannot be read ({why}). It must be csv with a column sample or donor."
         raise InputError(msg) from error
     by = next((name for name in ("sample", "donor") if name in frame), None)
-    missing = [name for name in ("sample", *names) if name not in frame] if by is None else []
-    missing += [name for name in names if name not in frame]
-    if missing:
-        msg = f"{path}: has no column {missing[0]!r} (it has {', '.join(map(str, frame.columns))})."
+    absent = [name for name in ("sample", *names) if name not in frame] if by is None else []
+    absent += [name for name in names if name not in frame]
+    if absent:
+        msg = f"{path}: has no column {absent[0]!r} (it has {', '.join(map(str, frame.columns))})."
         raise CellsError(msg)
     return {name: _covariate(path, frame, str(by), name, categories) for name in names}
 
@@ -327,22 +332,39 @@ def _covariate(
     path: Path, frame: pd.DataFrame, by: str, name: str, categories: Mapping[str, tuple[str, ...]] | None
 ) -> Covariate:
     said: dict[str, str] = {}
-    for key, value in zip(frame[by].str.strip(), frame[name].str.strip(), strict=True):
+    for key, value in zip(frame[by].str.strip(), frame[name].map(lambda text: missing.known(text) or ""), strict=True):
         if said.setdefault(key, value) != value:
             msg = f"{path}: {by} {key!r} has two values of {name!r}: {said[key]!r} and {value!r}. Give it one."
             raise CellsError(msg)
     known = sorted({value for value in said.values() if value})
-    fixed = categories[name] if categories is not None else (() if all(map(_is_number, known)) else tuple(known))
-    if not fixed and not all(map(_is_number, known)):
-        odd = next(value for value in known if not _is_number(value))
-        msg = f"{path}: {name!r} is a number by the study's rules, and {odd!r} stands there. Correct the sheet."
+    fixed = _categories(path, name, known) if categories is None else categories[name]
+    if not fixed and (odd := next((value for value in known if not _is_number(value)), None)):
+        msg = (
+            f"{path}: {name!r} is a number by the study's rules, and {odd!r} stands there; expected numbers between "
+            f"-{NUMBER_MAX:,} and {NUMBER_MAX:,}, blank where it is not known. Correct the sheet."
+        )
         raise CellsError(msg)
     return Covariate(name, by, said, fixed, str(path))
 
 
+def _categories(path: Path, name: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the categories that a column has by its look: none, a number, where all values are numbers."""
+    if not known:
+        msg = f"{path}: {name!r} is known of nobody. Fill it in, or leave out --covariate {name}."
+        raise CellsError(msg)
+    odd = [value for value in known if not _is_number(value)]
+    if odd and len(known) > LEVELS_MAX:
+        msg = (
+            f"{path}: {name!r} has {len(known)} different values, among them {odd[0]!r}; expected numbers between "
+            f"-{NUMBER_MAX:,} and {NUMBER_MAX:,}, or at most {LEVELS_MAX} categories. Leave blank what is not known."
+        )
+        raise CellsError(msg)
+    return tuple(known) if odd else ()
+
+
 def _is_number(text: str) -> bool:
     try:
-        return bool(np.isfinite(float(text)) and abs(float(text)) < 1e6)
+        return abs(float(text)) < NUMBER_MAX
     except ValueError:
         return False
 
@@ -359,7 +381,9 @@ def check_model(study: Study, model: TrainedModel | None, path: Path | None) -> 
     found = "" if model is None else model.digest
     if wanted != found:
         said = f"the model {path} has the digest {found[:12]}" if found else "none is given"
-        msg = f"the strata count the cell types of model {wanted[:12] or '(none)'}, and {said}. Give it with --cells."
+        msg = f"the strata count the cell types of model {wanted[:12]}, and {said}. Give it with --cells."
+        if not wanted:
+            msg = f"the strata count the cell types of no model, and {path} is given. Leave out --cells."
         raise ModelError(msg)
     if model is not None and model.study.counted_types != study.counted_types:
         msg = (

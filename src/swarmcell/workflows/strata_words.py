@@ -224,7 +224,7 @@ def _associations(strata: Strata) -> list[dict[str, Any]]:
             ]
         else:
             one |= {"measure": "eta"}
-            one["means"] = [_mean(int(x), int(n)) for x, n in zip(table[0], table[2], strict=True)]
+            one["means"] = [_mean(int(x), int(n)) for x, n in zip(*table, strict=True)]
         found.append(one)
     return found
 

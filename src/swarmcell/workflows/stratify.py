@@ -5,23 +5,20 @@ Rules: alone and in a swarm the same two calls find strata (`model/strata/rounds
 """
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
-import h5py
-import numpy as np
 import pandas as pd
 
-from swarmcell.errors import CellsError, MergeError, ModelError, OutputError, UsageError
-from swarmcell.files import write_whole, writing
+from swarmcell.errors import CellsError, MergeError, ModelError, UsageError
+from swarmcell.files import write_whole
 from swarmcell.model import released as classifiers
 from swarmcell.model.encoding import Array
 from swarmcell.model.learning import Learner
+from swarmcell.model.stages import check_numbers
 from swarmcell.model.state import from_bytes as cells_state
 from swarmcell.model.strata import released
 from swarmcell.model.strata.clustered import ClusteredStratifier, clusters_in, study_of_cells
@@ -29,9 +26,13 @@ from swarmcell.model.strata.released import Strata
 from swarmcell.model.strata.rounds import Stratifier
 from swarmcell.model.strata.state import StrataState, from_bytes
 from swarmcell.model.strata.table import SampleTable
+from swarmcell.model.strata_rules import CONDITION
 from swarmcell.model.study import ClusterRule, Floors, StrataRule, Study
-from swarmcell.workflows import sample_table, strata_words
+from swarmcell.model.training_cells import universe_facts
+from swarmcell.workflows import sample_table, strata_folder, strata_words
+from swarmcell.workflows.evaluation.fit import refuse_other_universe
 from swarmcell.workflows.sample_table import CellTypes, Covariate
+from swarmcell.workflows.strata_folder import MODEL, RESULT, SAMPLES, STRATUM
 from swarmcell.workflows.strata_task import StrataTask, Whose, n_features_of
 from swarmcell.workflows.stream import PreparedFile
 from swarmcell.workflows.task import Place
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from swarmcell.workflows.join import Seat
 
 Observer = Callable[[str, dict[str, Any]], None]
-MODEL, RESULT, SAMPLES = "strata.safetensors", "strata.json", "samples.csv"
-STRATUM, MEMBERSHIP = "stratum", "stratum_membership"
 ROUNDS_MAX = 1000
 SAMPLES_TO_CENTRE = 3  # of a site whose mean is taken away from new samples; chosen
 
@@ -92,7 +91,7 @@ def stratify_alone(
     SwarmcellError
         The branch that fits, before anything is written where that is possible.
     """
-    _refuse_existing(folder, prepared, force=force)
+    strata_folder.refuse(folder, prepared, annotate=options.annotate, force=force)
     types = _types(prepared, options.cells)
     covariates = _covariates(options.sheet, options.covariates, None)
     study = _study_alone(prepared, types, covariates, options)
@@ -122,7 +121,8 @@ def stratify_in_swarm(
     if study.strata is None:
         msg = f"{seat.path}: a study of classifiers, without [study.strata]. Join it with swarmcell train --join."
         raise UsageError(msg)
-    _refuse_existing(folder, prepared, force=force)
+    check_numbers(study)
+    strata_folder.refuse(folder, prepared, annotate=options.annotate, force=force)
     join.refuse_stranger(seat)
     model = None if options.cells is None else classifiers.load(options.cells)
     sample_table.check_model(study, model, options.cells)
@@ -192,7 +192,7 @@ def place_new(
     SwarmcellError
         The branch that fits: no strata in the file, another universe, another cell model.
     """
-    _refuse_existing(folder, prepared, force=force)
+    strata_folder.refuse(folder, prepared, annotate=options.annotate, force=force)
     strata = released.load(strata_file)
     if not strata.state.k:
         msg = f"{strata_file}: holds no stable strata ({strata.state.words}), so nobody can be placed in them."
@@ -202,6 +202,11 @@ def place_new(
     types = CellTypes(strata.study.cell_types, model, options.cells)
     if strata.state.cells:
         types = CellTypes.by_clusters(strata.study, strata.state.cells)
+    for path in prepared:
+        with PreparedFile(path) as file:
+            if file.contents["modality"] == strata.study.modality:  # else `read` says so
+                made = f"the strata {strata_file} were found"
+                refuse_other_universe(file, strata.study, strata.ids, strata.card, made=made)
     study = replace(strata.study, conditions=())
     table = sample_table.read(prepared, study, types, covariates={}, observer=observer)
     if strata.rule.centre_sites:
@@ -261,6 +266,12 @@ def _covariates(
     if names and sheet is None:
         msg = f"the covariates {', '.join(names)} stand in no sheet. Give one with --covariates SHEET.csv."
         raise UsageError(msg)
+    if sheet is not None and not names:
+        msg = f"{sheet}: no column of it is tested. Name columns with --covariate, or leave the sheet out."
+        raise UsageError(msg)
+    if CONDITION in names:
+        msg = f"{CONDITION!r} is tested as the prepared files say it. Call the column of the sheet something else."
+        raise UsageError(msg)
     return {} if sheet is None else sample_table.covariates_from(sheet, names, categories)
 
 
@@ -314,18 +325,6 @@ def _check_floors(whose: Whose, study: Study, source: str) -> None:
     raise CellsError(msg)
 
 
-def _refuse_existing(folder: Path, prepared: Sequence[Path], *, force: bool) -> None:
-    if not prepared:
-        msg = "no prepared file is given. Make one with: swarmcell preprocess."
-        raise UsageError(msg)
-    if folder.exists() and not folder.is_dir():
-        msg = f"{folder}: is a file; expected the name of a folder. Choose another with --out."
-        raise OutputError(msg)
-    if (folder / RESULT).exists() and not force:
-        msg = f"{folder}: holds strata already. Replace them with --force, or choose another folder with --out."
-        raise OutputError(msg)
-
-
 def _written(
     state: StrataState,
     study: Study,
@@ -337,7 +336,8 @@ def _written(
 ) -> Stratified:
     with PreparedFile(prepared[0]) as file:
         ids, symbols = sample_table.ids_of(file)
-    strata = released.assemble(state, study, ids, symbols, {**card, "sites": list(state.sites)})
+        facts = {"sites": list(state.sites), "universe": universe_facts(file.contents)}
+    strata = released.assemble(state, study, ids, symbols, {**card, **facts})
     made = _write(strata, table, prepared, folder, options, placed_from="")
     released.save(strata, folder / MODEL, force=True)
     return made
@@ -355,7 +355,7 @@ def _write(
     write_whole(folder / RESULT, text.encode(), force=True)
     if options.annotate and strata.state.k:
         for path in prepared:
-            _annotate(path, folder / path.name, samples)
+            strata_folder.annotate(path, folder / path.name, samples)
     return Stratified(folder, strata, result)
 
 
@@ -373,27 +373,3 @@ def _samples(strata: Strata, table: SampleTable) -> pd.DataFrame:
     for i in range(min(2, points.shape[1])):
         frame[f"component_{i + 1}"] = points[:, i].round(6)
     return frame
-
-
-def _annotate(prepared: Path, out: Path, samples: pd.DataFrame) -> None:
-    """Write a copy of a prepared file with each cell's stratum and its sample's membership in `obs`."""
-    if out.resolve() == prepared.resolve():
-        msg = f"{out}: is the prepared file itself, which is never changed. Choose another folder with --out."
-        raise UsageError(msg)
-    names = samples["donor"] + "\x1f" + samples["sample"]
-    with PreparedFile(prepared) as file:
-        code, known = sample_table.sample_codes(file)
-        obs = file.obs.drop(columns=[STRATUM, MEMBERSHIP], errors="ignore")
-    place = {name: i for i, name in enumerate(names)}
-    rows = [
-        place.get(f"{donor}\x1f{sample}", place.get(f"{site}:{donor}\x1f{sample}", -1)) for site, donor, sample in known
-    ]
-    of_cell = np.array(rows)[code]
-    labels = samples[STRATUM].astype(str).to_numpy()[of_cell]
-    obs[STRATUM] = pd.Categorical(labels, categories=pd.Index(sorted(set(labels), key=int), dtype=object))
-    obs[MEMBERSHIP] = samples["membership"].to_numpy()[of_cell].astype(np.float32)
-    with writing(out, force=True) as temporary:
-        shutil.copyfile(prepared, temporary)
-        with h5py.File(temporary, "r+") as copy:  # type: ignore[no-untyped-call, attr-defined]
-            del copy["obs"]
-            ad.io.write_elem(copy, "obs", obs)

@@ -97,6 +97,15 @@ def test_what_goes_along_with_strata_is_found_and_what_does_not_is_not(state: St
     assert p_age > 0.05
 
 
+@pytest.mark.parametrize(("level", "spread"), [(60.0, 10.0), (0.0, 1e-3), (250_000.0, 90_000.0), (-900_000.0, 1.0)])
+def test_eta_is_that_of_the_pooled_values_for_numbers_of_any_size(cohort: Cohort, level: float, spread: float) -> None:
+    age = level + spread * (cohort.planted + np.random.default_rng(0).normal(size=len(cohort.planted)))
+    found = solved(study_of(permutations=19), replace(cohort.table, covariates={"age": age}).by_site())
+    own = labels(cohort, found)
+    means = np.array([age[own == stratum].mean() for stratum in range(found.k)])[own]
+    assert found.arrays["tests"][1, 0] / 2**24 == pytest.approx(np.sqrt(means.var() / age.var()), abs=2e-3)
+
+
 def test_counts_below_the_floor_are_not_in_the_state(cohort: Cohort) -> None:
     study = replace(study_of(), floors=replace(study_of().floors, donors=5))
     found = solved(study, cohort.table.by_site())

@@ -17,6 +17,8 @@ from swarmcell.model.fixed import Floats, Integers
 from swarmcell.model.strata.table import UNKNOWN, SampleTable
 
 NUMBER_BITS = 16  # of a covariate that is a number
+NUMBER_MAX = 1_000_000  # of one; its 36 bits are squared in two parts, whose sums fit 63 bits
+_PART_BITS = 18
 DISGUISE_SHARE = 0.8  # of a stratum's samples from one site, from which it may be the site in disguise; chosen
 DISGUISE_P = 0.01
 _TOLERANCE = 1e-12
@@ -104,12 +106,34 @@ def category_tables(values: Floats, labels: Labels, k: int, n_categories: int) -
 
 
 def number_tables(values: Floats, labels: Labels, k: int) -> Integers:
-    """Return sums per stratum, sums of squares and counts per stratum for each arrangement, shape `(n + 1, 3, k)`."""
+    """Return sums and counts of a number per stratum for each arrangement, shape `(n + 1, 2, k)`, in 2**-16."""
     known = ~np.isnan(values[0])
     member = (labels[known][:, None] == np.arange(k)).astype(np.int64)
-    whole = np.rint(values[:, known] * (1 << NUMBER_BITS)).astype(np.int64)
     counts = np.repeat(member.sum(axis=0)[None], len(values), axis=0)
-    return np.stack([whole @ member, (whole * whole) @ member, counts], axis=1)
+    return np.stack([_whole(values[:, known]) @ member, counts], axis=1)
+
+
+def number_squares(values: Floats) -> Integers:
+    """Return the sum of a number's squares, which no exchange changes, in three parts (`joined_squares`).
+
+    Parameters
+    ----------
+    values
+        As measured, below `NUMBER_MAX`, shape `(n_samples,)`; `nan` where it is not known.
+    """
+    whole = _whole(values[~np.isnan(values)])
+    high, low = whole >> _PART_BITS, whole & ((1 << _PART_BITS) - 1)
+    return np.array([(high * high).sum(), (high * low).sum(), (low * low).sum()], np.int64)
+
+
+def joined_squares(parts: Sequence[int]) -> int:
+    """Return the sum of squares of its parts, in 2**-32."""
+    high, mixed, low = map(int, parts)
+    return (high << 2 * _PART_BITS) + (mixed << _PART_BITS + 1) + low
+
+
+def _whole(values: Floats) -> Integers:
+    return np.rint(values * (1 << NUMBER_BITS)).astype(np.int64)
 
 
 def category_effect(table: npt.NDArray[np.int64]) -> float:
@@ -126,15 +150,23 @@ def category_effect(table: npt.NDArray[np.int64]) -> float:
     return float(np.sqrt(float((share - 1) / (min(kept.shape) - 1))))
 
 
-def number_effect(table: npt.NDArray[np.object_]) -> float:
-    """Return eta: the square root of the share of a number's variance that lies between strata, from `(3, k)` sums."""
-    first, second, counts = ([int(v) for v in row] for row in table)
+def number_effect(table: npt.NDArray[np.object_], squares: int) -> float:
+    """Return eta: the square root of the share of a number's variance that lies between strata.
+
+    Parameters
+    ----------
+    table
+        Sums and counts per stratum, shape `(2, k)`.
+    squares
+        Sum of squares over all.
+    """
+    sums, counts = ([int(v) for v in row] for row in table)
     n = sum(counts)
     if n == 0:
         return 0.0
-    middle = Fraction(sum(first) ** 2, n)
-    whole = sum(second) - middle
-    between = sum((Fraction(s * s, c) for s, c in zip(first, counts, strict=True) if c), Fraction(0)) - middle
+    middle = Fraction(sum(sums) ** 2, n)
+    whole = squares - middle
+    between = sum((Fraction(s * s, c) for s, c in zip(sums, counts, strict=True) if c), Fraction(0)) - middle
     return float(np.sqrt(float(between / whole))) if whole > 0 else 0.0
 
 

@@ -363,15 +363,18 @@ def _describe(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
     for i, name in enumerate(names):
         tables, donors = _add(parts, f"test_{i}"), _whole(_add(parts, f"donors_{i}"), name)
         is_number = name != "condition" and not rule.covariates[name]
-        measure = describe.number_effect if is_number else describe.category_effect
-        effects = [measure(table if is_number else table.astype(np.int64)) for table in tables]
+        if is_number:
+            squares = describe.joined_squares(_add(parts, f"squares_{i}").tolist())
+            effects = [describe.number_effect(table, squares) for table in tables]
+        else:
+            effects = [describe.category_effect(table.astype(np.int64)) for table in tables]
         found = _whole(tables[0], name)
         shown = _numbers(found, donors[:, 0], floor) if is_number else withheld.table(found, donors, floor)
         # a table of few follows from its effect in full precision
         effect = effects[0] if (shown == found).all() else round(effects[0], EFFECT_DIGITS)
         results.append((effect, describe.p_value(effects)))
         arrays[f"test_{i}"] = shown
-        arrays[f"tested_{i}"] = np.array([(found[2] if is_number else found).sum()], np.int64)
+        arrays[f"tested_{i}"] = np.array([(found[1] if is_number else found).sum()], np.int64)
     arrays["tests"] = np.rint(np.array(results).reshape(len(results), 2) * _ONE).astype(np.int64)
     n_sites = sum(part.n_sites for part in parts)
     return replace(state, phase="done", sites=sites_of(parts), n_sites=n_sites, arrays=arrays)

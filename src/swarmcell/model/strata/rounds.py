@@ -290,9 +290,11 @@ def _describe(site: Stratifier, state: StrataState) -> dict[str, Array]:
         "xx": np.array([second for _, second in moments], np.int64),
     }
     for i, name in enumerate(tested(site.study, site.rule)):
+        n, values = n_categories(site.study, site.rule, name), describe.values_of(table, name)
         arrays[f"test_{i}"] = _test(site, table, labels, k, name)
-        n = n_categories(site.study, site.rule, name)
-        arrays[f"donors_{i}"] = describe.donors_of_values(describe.values_of(table, name), table, labels, k, n)
+        arrays[f"donors_{i}"] = describe.donors_of_values(values, table, labels, k, n)
+        if not n:
+            arrays[f"squares_{i}"] = describe.number_squares(values)
     return arrays
 
 
@@ -355,8 +357,10 @@ def slots_of(state: StrataState, study: Study, rule: StrataRule, n_features: int
     for i, name in enumerate(tested(study, rule)):
         n = n_categories(study, rule, name)
         arrangements = rule.permutations + 1
-        slots[f"test_{i}"] = counts_of(arrangements, k, n) if n else sums_of(arrangements, 3, k)
+        slots[f"test_{i}"] = counts_of(arrangements, k, n) if n else sums_of(arrangements, 2, k)
         slots[f"donors_{i}"] = counts_of(k, max(n, 1))
+        if not n:
+            slots[f"squares_{i}"] = sums_of(3)
     return slots
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from swarmcell.errors import ModelError, PanelError
 from swarmcell.model.released import TrainedModel
+from swarmcell.model.study import Study
 from swarmcell.workflows.stream import PreparedFile
 
 SHOWN = 5
@@ -34,23 +35,44 @@ def check_fit(model: TrainedModel, path: Path, file: PreparedFile) -> None:
             "Choose the model or the file that fits."
         )
         raise ModelError(msg)
-    if study.universe_sha256 and found["universe_sha256"] != study.universe_sha256:
-        msg = (
-            f"{file.name}: prepared with universe {found['universe_sha256'][:12]}, and the model {path} was trained "
-            f"with {study.universe_sha256[:12]}. What differs: {'; '.join(differences(model, file))}. Prepare the file "
-            "with the universe file of the study (swarmcell panel diff compares the two)."
-        )
-        raise PanelError(msg)
+    refuse_other_universe(file, study, model.panel_ids, model.card, made=f"the model {path} was trained")
     if study.features.scaling == "site":
         file.describe_sites()
 
 
-def differences(model: TrainedModel, file: PreparedFile) -> list[str]:
+def refuse_other_universe(
+    file: PreparedFile, study: Study, ids: Sequence[str], card: Mapping[str, Any], *, made: str
+) -> None:
+    """Refuse a file of another universe than that of a study, and say what differs.
+
+    Parameters
+    ----------
+    ids, card
+        Features that are read, and what is said of their universe.
+    made
+        What was made of the study, and how: `the model m.safetensors was trained`.
+
+    Raises
+    ------
+    PanelError
+        If the file was prepared with another universe.
+    """
+    found = file.contents["universe_sha256"]
+    if not study.universe_sha256 or found == study.universe_sha256:
+        return
+    said = "; ".join(differences(ids, card.get("universe", {}), file))
+    msg = (
+        f"{file.name}: prepared with universe {found[:12]}, and {made} with {study.universe_sha256[:12]}. What "
+        f"differs: {said}. Prepare the file with the study's universe file (swarmcell panel diff compares the two)."
+    )
+    raise PanelError(msg)
+
+
+def differences(expected: Sequence[str], theirs: Mapping[str, Any], file: PreparedFile) -> list[str]:
     """Say what differs between a model's universe and a file's: species, transform, reference, features."""
     ids = [str(name) for name in file.var.index]
     own: Mapping[str, Any] = json.loads(str(file.contents["universe"]))
-    theirs: Mapping[str, Any] = model.card.get("universe", {})
-    said = [*_species(model.panel_ids, ids), *_transform(theirs, own), *_features(model.panel_ids, ids)]
+    said = [*_species(expected, ids), *_transform(theirs, own), *_features(expected, ids)]
     return said or ["the order of the features, or their symbols and aliases"]
 
 
