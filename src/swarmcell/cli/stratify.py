@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 Files = Annotated[list[Path], typer.Argument(help="Prepared files; several are pooled.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for strata, samples, report and annotated copies.")]
 Cells = Annotated[
-    Path | None, typer.Option("--cells", help="Model that tells cell types; else the files' own labels, if complete.")
+    Path | None,
+    typer.Option(
+        "--cells", help="Model that tells types or clusters of cells; else the files' own labels, if complete."
+    ),
 ]
 Clusters = Annotated[
     int, typer.Option("--clusters", min=0, max=100, help="Clusters of cells to count where no types are told; 0: none.")
