@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from swarmcell.metrics import calibration, cell, pooled, pooled_patient
+from swarmcell.metrics import calibration, cell, patient, pooled, pooled_patient
 
 
 def counts_of(confusion):
@@ -115,6 +115,9 @@ def test_figures_of_two_conditions_are_sklearns_on_the_binned_probabilities(seed
     assert found["auroc"].value == pytest.approx(oracle.roc_auc_score(true, middle))
     assert found["auprc"].value == pytest.approx(oracle.average_precision_score(true, middle))
     assert found["brier"].value == pytest.approx(oracle.brier_score_loss(true, middle))
+    false_rate, true_rate, _ = oracle.roc_curve(true, middle, drop_intermediate=False)
+    expected = true_rate[false_rate <= 0.1 + 1e-12].max()
+    assert found[patient.SENSITIVITY].value == pytest.approx(expected)
     sums = calibration.reliability_sums(middle, true == 1)
     expected = float(calibration.expected_calibration_error(sums))
     assert found["expected_calibration_error"].value == pytest.approx(expected)
@@ -123,6 +126,9 @@ def test_figures_of_two_conditions_are_sklearns_on_the_binned_probabilities(seed
         "auroc": oracle.roc_auc_score(true, p[:, 1]),
         "auprc": oracle.average_precision_score(true, p[:, 1]),
         "brier": oracle.brier_score_loss(true, p[:, 1]),
+        patient.SENSITIVITY: patient.sensitivity_at(
+            true == 1, p[:, 1], np.ones((1, len(true)), np.int64), specificity=0.9
+        )[0],
     }
     for name, value in exact.items():
         low, high = (float(word) for word in re.findall(r"\d\.\d{3}", found[name].note))

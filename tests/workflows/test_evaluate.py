@@ -406,6 +406,26 @@ def test_the_same_cells_under_another_name_on_the_other_side_are_refused(study_f
         evaluate(study_files.merged, paths, **FAST)
 
 
+@pytest.mark.parametrize("site", ["site-a", "site-z"])
+def test_one_person_held_out_under_two_names_is_refused(study_files, make_cells, tmp_path, site):
+    """Without training cells in the files, at one site and at two; a few equal cells are chance."""
+    adata = make_cells("site-a", n_donors=4)
+    twin = adata[(adata.obs["donor"] == "p0").to_numpy()].copy()
+    twin.obs["donor"] = twin.obs["sample"] = "somebody-else"
+    twin.obs["site"] = site
+    twin.obs_names = [f"z-{name}" for name in twin.obs_names]
+    few = schema.plain(twin[:3].copy())
+    paths = [written(adata, tmp_path / "a.h5ad"), written(schema.plain(twin), tmp_path / "z.h5ad")]
+    match = rf"60 of 60 cells of the held-out donor site-a/p0 are cells of the held-out donor {site}/somebody-else"
+    with pytest.raises(CellsError, match=match):
+        evaluate(study_files.merged, paths, **FAST)
+    evaluate(study_files.merged, [paths[0], written(few, tmp_path / "few.h5ad")], **FAST)
+
+
+def test_a_name_that_is_held_out_at_two_sites_is_said(found):
+    assert any(note.startswith("4 donor name(s) are held out at several sites (such as p0)") for note in found.caveats)
+
+
 def test_a_few_equal_cells_are_chance_and_are_said(study_files, make_cells, tmp_path):
     adata = make_cells("site-a")
     twin = adata[(adata.obs["donor"] == "p0").to_numpy()][:3].copy()

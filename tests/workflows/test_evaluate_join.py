@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import quiet_training
+from rich.console import Console
 from typer.testing import CliRunner
 
 from swarmcell.cells import schema
@@ -18,7 +19,7 @@ from swarmcell.metrics import cell
 from swarmcell.model.study import FitRule, Floors, Study
 from swarmcell.node import identity
 from swarmcell.node.identity import Identity
-from swarmcell.report import style
+from swarmcell.report import evaluation_table, style
 from swarmcell.report.overview_pictures import overview
 from swarmcell.report.page import render
 from swarmcell.report.pictures import Pictures
@@ -154,6 +155,12 @@ def test_the_report_and_the_card_show_the_swarm_and_its_timeline(swarm):
         drawn = timeline(result)
         page = render(result, Pictures(overview(result), (), (), (), (), (drawn,)))
     assert "Across the swarm" in page
+    assert "AUROC, AUPRC, sensitivity at 0.90 specificity are too low" in page, "bins hold 2 donors or more"
+    assert page.count("within which ranks tie") == 3
+    console = Console(width=400)
+    with console.capture() as shown:
+        evaluation_table.show(result, console)
+    assert "AUROC, AUPRC, sensitivity at 0.90 specificity are too low" in shown.get()
     assert "site-a in" in drawn.alt
     card = model_card(result)
     assert card["digests"]["ledger_head"] == figures.head

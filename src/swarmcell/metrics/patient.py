@@ -11,6 +11,8 @@ import numpy as np
 
 from swarmcell.metrics.arrays import BoolArray, FloatArray, IntArray, mean_of_defined, ratio
 
+SPECIFICITY = 0.9  # at which sensitivity is reported; chosen
+SENSITIVITY = "sensitivity_at_0.90_specificity"
 OneVersusRest = Callable[[BoolArray, FloatArray, IntArray], FloatArray]
 
 

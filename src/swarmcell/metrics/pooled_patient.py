@@ -29,15 +29,16 @@ from swarmcell.metrics.pooled import BY_DELTA, BY_SCORE, ONE_DONOR, allowing_for
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
 
 ALLOWED = "of bins of {width:g}: the exact figure is between {low:.3f} and {high:.3f}, and the interval allows for it"
+TIES = "within which ranks tie"
 HIDDEN = (
-    "of bins that hold {least} donors or more at each site, within which ranks tie: that hides skill. By these counts "
+    f"of bins that hold {{least}} donors or more at each site, {TIES}: that hides skill. By these counts "
     "the exact figure is between {low:.3f} and {high:.3f}; the interval supposes no less than guessing within a bin"
 )
 TOLD = (
     "of bins that hold {least} donors or more at each site: by these counts the exact figure is between {low:.3f} and "
     "{high:.3f}; the interval is that of the figure from bins"
 )
-OF_TWO = ("auroc", "auprc", "balanced_accuracy")
+OF_TWO = ("auroc", "auprc", "balanced_accuracy", patient.SENSITIVITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,7 @@ def patient_figures(
         "auroc": _mean([_area(of[k], int(k), donors, level) for k in shown], level),
         "auprc": _mean([_precision(of[k], int(k), donors, level) for k in shown], level),
         "balanced_accuracy": _mean(recalls, level),
+        patient.SENSITIVITY: _mean([_sensitivity(of[k], int(k), donors, level) for k in shown], level),
     } | found
 
 
@@ -162,6 +164,27 @@ def _precision(binned: _Binned, k: int, donors: IntArray, level: float) -> Estim
     return _with_bounds(found, (worst, best), binned)
 
 
+def _sensitivity(binned: _Binned, k: int, donors: IntArray, level: float) -> Estimate:
+    """Return the sensitivity at a fixed specificity.
+
+    Two things are uncertain: the share of ill donors that is found, and where the threshold lies, for the others are
+    few. The second is judged by the sensitivities at both ends of the share of others that it lets through.
+    """
+    false_rate, n_others = 1 - patient.SPECIFICITY, max(1, int(donors.sum() - donors[k]))
+    listed = _listed(binned)
+    value = float(patient.sensitivity_at(*listed, specificity=patient.SPECIFICITY)[0])
+    low, high = wilson(value, max(1, int(donors[k])), level=level)
+    at = [
+        float(patient.sensitivity_at(*listed, specificity=1 - rate)[0])
+        for rate in wilson(false_rate, n_others, level=level)
+    ]
+    below, above = math.hypot(value - low, value - at[0]), math.hypot(high - value, at[1] - value)
+    found = _scored(value, (max(0.0, value - below), min(1.0, value + above)), level)
+    worst = _ordered_sensitivity(binned, binned.low, binned.high, hits_first=False)
+    best = _ordered_sensitivity(binned, binned.high, binned.low, hits_first=True)
+    return _with_bounds(found, (worst, best), binned)
+
+
 def _listed(binned: _Binned) -> tuple[BoolArray, FloatArray, IntArray]:
     """Return what `metrics.patient` takes: two rows per entry, weighted."""
     positive = np.repeat([True, False], len(binned.at))
@@ -170,15 +193,29 @@ def _listed(binned: _Binned) -> tuple[BoolArray, FloatArray, IntArray]:
 
 def _ordered_precision(binned: _Binned, of_hits: IntArray, of_misses: IntArray, *, hits_first: bool) -> float:
     """Return the average precision of samples in these bins, the positives of a bin before or after the others."""
-    hits = np.bincount(of_hits, binned.hits, binned.n_bins).astype(np.int64)
-    misses = np.bincount(of_misses, binned.misses, binned.n_bins).astype(np.int64)
     total, seen, called = 0.0, 0, 0
-    for n_hits, n_misses in zip(hits[::-1].tolist(), misses[::-1].tolist(), strict=True):
+    for n_hits, n_misses in _from_the_top(binned, of_hits, of_misses):
         before = called + (0 if hits_first else n_misses)
         rank = np.arange(1, n_hits + 1)
         total += float(((seen + rank) / (before + rank)).sum())
         seen, called = seen + n_hits, called + n_hits + n_misses
     return total / seen
+
+
+def _from_the_top(binned: _Binned, of_hits: IntArray, of_misses: IntArray) -> list[tuple[int, int]]:
+    """Return samples of the condition, and all others, bin by bin from the highest, where these bins hold them."""
+    counts = [np.bincount(at, n, binned.n_bins) for at, n in ((of_hits, binned.hits), (of_misses, binned.misses))]
+    return [(round(n_hits), round(n_misses)) for n_hits, n_misses in np.stack(counts, axis=1)[::-1].tolist()]
+
+
+def _ordered_sensitivity(binned: _Binned, of_hits: IntArray, of_misses: IntArray, *, hits_first: bool) -> float:
+    """Return the sensitivity of samples in these bins, the positives of a bin before or after the others."""
+    allowed = (1 - patient.SPECIFICITY) * float(binned.misses.sum()) + 1e-9
+    found, called = 0, 0
+    for n_hits, n_misses in _from_the_top(binned, of_hits, of_misses):
+        found += n_hits if called + (0 if hits_first else n_misses) <= allowed else 0
+        called += n_misses
+    return found / float(binned.hits.sum())
 
 
 def _brier(of: Sequence[_Binned], donors: IntArray, level: float) -> Estimate:

@@ -9,6 +9,7 @@ from rich.text import Text
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import names
 from swarmcell.report.names import counted
+from swarmcell.workflows.evaluation import sentences
 from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
 from swarmcell.workflows.evaluation.values import CellTask, Evaluation, PatientTask
 
@@ -24,6 +25,8 @@ def show(evaluation: Evaluation, console: Console) -> None:
             console.print(_baselines(evaluation, "cell" if task is evaluation.cell else "patient"))
     if evaluation.swarm is not None:
         console.print(_swarm(evaluation.swarm))
+        if blurred := sentences.blurred(evaluation.swarm):
+            console.print(Text(f"! {blurred}", "yellow"))
         if evaluation.swarm.waiting:
             console.print(Text(f"nothing published yet by {', '.join(evaluation.swarm.waiting)}"))
     for sentence in evaluation.summary:

@@ -12,6 +12,7 @@ from swarmcell.metrics.estimate import Estimate
 from swarmcell.report import html, names
 from swarmcell.report.methods import REFERENCES, methods
 from swarmcell.report.pictures import Pictures
+from swarmcell.workflows.evaluation import sentences
 from swarmcell.workflows.evaluation.model_card import model_card
 from swarmcell.workflows.evaluation.values import (
     CellFigures,
@@ -72,6 +73,7 @@ def render(evaluation: Evaluation, pictures: Pictures) -> str:
         cards=[(facts, json.dumps(dict(facts.card), indent=2, sort_keys=True)) for facts in evaluation.models],
         counted=names.counted,
         card=model_card(evaluation),
+        blurred=sentences.blurred(evaluation.swarm) if evaluation.swarm else "",
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from swarmcell.metrics import cell, pooled_patient
+from swarmcell.metrics import cell, patient, pooled_patient
 from swarmcell.model.study import Floors, Study
 from swarmcell.workflows.evaluation import site_counts, swarm_figures
 from swarmcell.workflows.evaluation.merged_counts import groups, merged_bins, merged_places, rare_types
@@ -112,6 +112,7 @@ def merged_and_exact(seed, least, n_sites=3, n_donors=12):
         "auroc": oracle.roc_auc_score(true, p),
         "auprc": oracle.average_precision_score(true, p),
         "brier": oracle.brier_score_loss(true, p),
+        patient.SENSITIVITY: patient.sensitivity_at(true == 1, p, np.ones((1, len(p)), np.int64), specificity=0.9)[0],
     }
     return found, exact
 
@@ -129,8 +130,8 @@ def test_the_exact_figures_lie_where_the_figures_of_merged_bins_say(seed, least)
 def test_intervals_of_merged_bins_hold_the_exact_figure():
     """Three sites of 12 donors each, bins of at least 5, 100 cohorts: merging hides skill, and they allow it."""
     pairs = [merged_and_exact(seed, 5) for seed in range(100)]
-    for name in ("auroc", "auprc", "brier"):
+    for name in ("auroc", "auprc", "brier", patient.SENSITIVITY):
         assert np.mean([found[name].contains(exact[name]) for found, exact in pairs]) >= 0.97
-    for name in ("auroc", "auprc"):
+    for name in ("auroc", "auprc", patient.SENSITIVITY):
         assert np.mean([found[name].value <= exact[name] for found, exact in pairs]) >= 0.9
     assert not any(found["expected_calibration_error"].has_interval for found, _ in pairs)

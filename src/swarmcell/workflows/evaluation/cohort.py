@@ -234,4 +234,10 @@ def _notes(files: Sequence[PreparedFile], held: dict[Donor, str], trained: dict[
             f"{len(twice)} donor name(s) stand on both sides at different sites (such as {twice[0]}). They are taken "
             "for different people; make sure that they are."
         )
+    several = sorted(name for name, n in Counter(donor.name for donor in held).items() if n > 1)
+    if several:
+        notes.append(
+            f"{len(several)} donor name(s) are held out at several sites (such as {several[0]}). They are taken for "
+            "different people; make sure that they are."
+        )
     return tuple(notes)

@@ -36,8 +36,6 @@ from swarmcell.workflows.evaluation.values import (
     Settings,
 )
 
-SPECIFICITY = 0.9  # at which sensitivity is reported; chosen
-SENSITIVITY = "sensitivity_at_0.90_specificity"
 GRID = np.linspace(0, 1, 51)  # where the bands of curves are computed
 BAND_RESAMPLES = 500  # chosen: a band is read by eye
 BY_SCORE = "score interval with donors as trials, because every resample gives this figure"
@@ -115,14 +113,14 @@ def _values(design: _Design, probabilities: FloatArray, positive: int) -> dict[s
     true, weights = design.true, design.weights
     two = probabilities.shape[1] == 2
     versus_rest = partial(patient.binary, positive=positive) if two else patient.macro
-    sensitivity = partial(patient.sensitivity_at, specificity=SPECIFICITY)
+    sensitivity = partial(patient.sensitivity_at, specificity=patient.SPECIFICITY)
     predicted = probabilities.argmax(axis=1)
     balanced = patient.balanced_accuracy(true, predicted, weights, probabilities.shape[1])
     return {
         "auroc": versus_rest(patient.auroc, true, probabilities, weights),
         "auprc": versus_rest(patient.auprc, true, probabilities, weights),
         "balanced_accuracy": balanced if design.n_held > 1 else np.full(len(weights), np.nan),
-        SENSITIVITY: versus_rest(sensitivity, true, probabilities, weights),
+        patient.SENSITIVITY: versus_rest(sensitivity, true, probabilities, weights),
         "brier": patient.brier(true, probabilities, weights),
         CALIBRATION_ERROR: calibration_error(_sums(design, probabilities, positive), design.resamples),
     }

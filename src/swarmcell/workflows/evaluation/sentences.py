@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from swarmcell.metrics import words
+from swarmcell.metrics import pooled_patient, words
 from swarmcell.model.released import TrainedModel
 from swarmcell.workflows import floor_words
 from swarmcell.workflows.evaluation.cohort import Cohort
 from swarmcell.workflows.evaluation.portrait_values import Covariate
+from swarmcell.workflows.evaluation.swarm_figures import SwarmFigures
 from swarmcell.workflows.evaluation.values import CellTask, PatientTask
 
 
@@ -28,6 +29,19 @@ def summary(cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]
         for found in task.differences if task else ():
             if found.figure == figure and task and found.first == task.models[0].model:
                 yield f"{what}: {found.verdict}."
+
+
+def blurred(swarm: SwarmFigures) -> str:
+    """Say that merged bins understate figures of ranks, and which; empty where none was merged."""
+    understated = [key for key, found in swarm.patient.items() if pooled_patient.TIES in found.note]
+    if not understated:
+        return ""
+    figures = ", ".join(key.upper() if key in {"auroc", "auprc"} else key.replace("_", " ") for key in understated)
+    return (
+        "The study's floor of donors made sites merge small bins of probability before they published them, and ranks "
+        f"within a bin tie: swarm-wide {figures} are too low, and their intervals reach up as far as the exact figures "
+        "can be."
+    )
 
 
 def _left_out(model: TrainedModel, cell: CellTask | None, patient: PatientTask | None) -> Iterator[str]:
