@@ -200,15 +200,18 @@ def test_a_changed_body_of_a_trimmed_ledger_is_named(trimmed):
 
 
 def with_certificate(entries, certificate):
-    """Return a log in which site-a says of every checkpoint that these commits made it final."""
-    made = []
-    for raw in entries:
-        entry = decode_entry(raw)
-        if isinstance(entry.payload, Checkpoint):
-            said = replace(entry.payload, certificate=certificate)
-            made.append(sign(PEERS["site-a"], 10**6 + len(made), NO_DIGEST, said))
-        else:
-            made.append(raw)
+    """Return a log whose checkpoints say that these commits made them final.
+
+    Each author's later entries follow on the changed one: the votes of all three count, for two may have been enough.
+    """
+    peers, renamed, made = {peer.key: peer for peer in PEERS.values()}, {}, []
+    for entry in map(decode_entry, entries):
+        said = entry.payload
+        if isinstance(said, Checkpoint):
+            said = replace(said, certificate=certificate)
+        previous = renamed.get(entry.previous, entry.previous)
+        made.append(sign(peers[entry.author], entry.sequence, previous, said))
+        renamed[entry.digest] = decode_entry(made[-1]).digest
     return made
 
 
