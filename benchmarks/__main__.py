@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all")
     parser.add_argument("--repeats", type=int, help="runs of each; default: the benchmark's own number")
-    parser.add_argument("--cache", type=Path, help="keep results here, so that a run cut off goes on (merges)")
+    parser.add_argument("--cache", type=Path, help="keep results here, so that a run cut off goes on (merges, unknown)")
     options = parser.parse_args(arguments)
     if options.cache:
         os.environ[FOLDER] = str(options.cache)

@@ -82,12 +82,12 @@ def pbmc68k() -> Measured:
 
 def kang3() -> Measured:
     """9,516 PBMC of three lupus patients, 8 types, 100 genes."""
-    return _normalised("kang3_100genes", "donor")
+    return normalised("kang3_100genes", "donor")
 
 
 def mixology() -> Measured:
     """811 cells of five lung cancer lines, CEL-seq2, four batches."""
-    return _normalised("mixology_celseq2_singlets", "study")
+    return normalised("mixology_celseq2_singlets", "study")
 
 
 def pbmc_3prime() -> Measured:
@@ -104,7 +104,8 @@ SETS: Mapping[str, Callable[[], Measured]] = {
 }
 
 
-def _normalised(name: str, unit: str) -> Measured:
+def normalised(name: str, unit: str) -> Measured:
+    """Return a set of raw counts as log1p of counts per 10,000; `unit` is the column of donors or batches."""
     adata = ad.read_h5ad(DATA / f"{name}.h5ad")
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
@@ -152,10 +153,14 @@ def _fold(whole: Measured, of: np.ndarray, fold: int, rng: np.random.Generator) 
 def _cells(whole: Measured, rows: np.ndarray, held_out: np.ndarray) -> Cells:
     """Return some cells on the genes that vary most among those of training."""
     known, X = np.unique(whole.labels), whole.X[rows]
-    train = X[~held_out]
-    spread = np.asarray(train.multiply(train).mean(axis=0)).ravel() - np.asarray(train.mean(axis=0)).ravel() ** 2
-    genes = np.sort(np.argsort(-spread, kind="stable")[:N_GENES])
+    genes = most_variable(X[~held_out], N_GENES)
     return Cells(X[:, genes].tocsr(), np.searchsorted(known, whole.labels[rows]), held_out, whole.unit[rows])
+
+
+def most_variable(X: sparse.csr_matrix, n: int) -> np.ndarray:
+    """Return the places of the `n` genes of the largest variance, in order."""
+    spread = np.asarray(X.multiply(X).mean(axis=0)).ravel() - np.asarray(X.mean(axis=0)).ravel() ** 2
+    return np.sort(np.argsort(-spread, kind="stable")[:n])
 
 
 def iid(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:

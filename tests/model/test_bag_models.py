@@ -1,6 +1,7 @@
 """Facts about classifiers of samples by their cells: numpy and torch agree, order is nothing, cells add up."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +132,15 @@ def test_training_in_half_precision_learns_what_training_in_full_does(model, mon
     _, half = taught(model, "cpu")
     assert any(not np.array_equal(full[name], half[name]) for name in full)
     assert local_fit.judge(half, examples).accuracy >= local_fit.judge(full, examples).accuracy - 0.05 > 0.8
+
+
+@pytest.mark.parametrize(("major", "has"), [(7, False), (8, True)])  # Turing emulates bfloat16, Ampere has it
+def test_half_precision_is_for_gpus_that_have_it_and_not_for_those_that_emulate_it(major, has, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    assert local_fit.has_half() is has
 
 
 @pytest.mark.parametrize("model", ["mlp", "attention"])

@@ -129,11 +129,24 @@ def test_a_site_that_leaves_between_two_closing_rounds_makes_no_mixture(lab, sit
         raw = learners[0].merge(raw, [learners[0].contribute(raw, lab.stop)]).state
     state, cells = from_bytes(raw), lab.cells(sites[0])
     found = novelty_of(state)
-    distance = found.density.log_distance(cells.X[~cells.validation])
+    distance = found.density.log_distance(cells.X[cells.validation])
     assert found.centre[0] == pytest.approx(distance.mean(), abs=1e-4)
     assert found.spread[0] == pytest.approx(distance.std(), abs=1e-4)
     score = found.score(cells.X, logits(to_floats(parameters_of(state, "cell")), cells.X, scaling_of(state)))
-    assert abs(score[~cells.validation].mean()) < 1e-3
+    assert abs(score[cells.validation].mean()) < 1e-3
+
+
+def test_a_swarm_whose_inner_validation_donors_leave_before_the_spread_calls_no_cell_unknown(lab, sites, make):
+    few = make("site-b", n_donors=3, held_out=1)
+    study = lab.study(stages=("features", "cell"))
+    learners = lab.learners(sites[0], few, study=study)
+    raw = next(raw for raw, _ in lab.rounds(learners) if from_bytes(raw).phase == "spread")
+    while not from_bytes(raw).finished:
+        raw = learners[0].merge(raw, [learners[1].contribute(raw, lab.stop)]).state
+    model = released.assemble(from_bytes(raw), study, few.var_names, {})
+    assert model.calibration("cell") == Calibration()
+    assert np.isnan(model.judge_cells(few)[1]).all()
+    assert model.unknown_from(0.5) == np.inf
 
 
 def scaling_of(state):

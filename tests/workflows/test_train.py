@@ -7,7 +7,7 @@ import pytest
 
 from swarmcell.cells import panel as panels
 from swarmcell.cells import schema
-from swarmcell.errors import PanelError
+from swarmcell.errors import PanelError, UsageError
 from swarmcell.model import released
 from swarmcell.workflows import train as workflow
 from swarmcell.workflows.train import Options
@@ -77,3 +77,30 @@ def test_a_run_fine_tunes_a_released_model_by_its_rules_and_resumes_without_nami
     tuned_run.models["local"].unlink()
     _, resumed = trained(tmp_path / "site-b.h5ad", "tuned", options=Options(threads=1), resume=True)
     assert resumed.digest == tuned.digest
+
+
+def test_a_run_that_has_ended_is_not_trained_again_by_resuming_it(prepared_file, tmp_path):
+    rounds = []
+    options = {"runs": tmp_path, "name": "ended", "study": None, "options": Options(threads=1)}
+    made = workflow.train_alone([prepared_file], observer=silent, **options)
+    before = made.models["local"].stat().st_mtime_ns, (made.run / "metrics.jsonl").read_text()
+
+    def note(event, facts):
+        rounds.extend([facts] if event == "round" else [])
+
+    again = workflow.train_alone([prepared_file], observer=note, resume=True, **options)
+    assert not rounds
+    assert before == (again.models["local"].stat().st_mtime_ns, (again.run / "metrics.jsonl").read_text())
+    assert again.cards == made.cards
+
+
+def test_resuming_names_what_differs_from_the_run_that_began(prepared_file, make_cells, tmp_path):
+    options = {"runs": tmp_path, "name": "begun", "options": Options(threads=1), "observer": silent}
+    workflow.train_alone([prepared_file], study=None, **options)
+    make_cells("site-b", n_cells=20).write_h5ad(tmp_path / "site-b.h5ad")
+    with pytest.raises(UsageError, match=r"began with other prepared files\. Give the same, or another --name"):
+        workflow.train_alone([tmp_path / "site-b.h5ad"], study=None, resume=True, **options)
+    settings = json.loads((tmp_path / "begun" / "run.json").read_text())
+    (tmp_path / "begun" / "run.json").write_text(json.dumps(settings | {"rules": "of another study"}))
+    with pytest.raises(UsageError, match=r"began with another study\. Give the same \(--config too\)"):
+        workflow.train_alone([prepared_file], study=None, resume=True, **options)

@@ -191,7 +191,7 @@ class FirstLayer:
         self.place = place
         self.mean = torch.tensor(scaling.mean, dtype=torch.float32, device=place)
         self.inverse = torch.tensor(1 / scaling.scale, dtype=torch.float32, device=place)
-        self.in_half = place.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.in_half = place.type == "cuda" and has_half()
 
     def __call__(self, X: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor") -> "torch.Tensor":
         """Return the layer's outputs."""
@@ -206,6 +206,13 @@ class FirstLayer:
             return self(X, weight, bias)
         scaled = ((X - self.mean) * self.inverse).to(torch.bfloat16)
         return (scaled @ weight.to(torch.bfloat16).T).float() + bias
+
+
+def has_half() -> bool:
+    """Return whether the GPU computes in bfloat16 by itself; older ones only emulate it, slower than full precision."""
+    import torch  # noqa: PLC0415
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def outputs(parameters: Mapping[str, "torch.Tensor"], X: Matrix, layer: FirstLayer) -> "torch.Tensor":

@@ -1,8 +1,8 @@
 """How unlike a cell is to all cells that the model was taught: the distance to the nearest type, and the energy.
 
 Rules: everything follows from sums that sites add up: a sketch of the principal components, class sums and second
-moments in its space, and the spread of both figures over the training cells. `score` has mean 0 and a spread of
-about 1 over training cells; it is for prediction at one site (float64, BLAS allowed), merges never call it.
+moments in its space, and the spread of both figures over the inner-validation cells, of which `score` has mean 0 and
+a spread of about 1; it is for prediction at one site (float64, BLAS allowed), merges never call it.
 
 References
 ----------
@@ -144,7 +144,7 @@ class Novelty:
     density
         Where the cells of each type lie.
     centre, spread
-        Mean and standard deviation over training cells, of log distance and of energy.
+        Mean and standard deviation over inner-validation cells, of log distance and of energy.
     n_by_score
         Inner-validation cells per bin of the score; bin i begins at `edges[i]`.
     """

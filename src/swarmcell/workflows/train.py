@@ -242,12 +242,13 @@ def _stored_options(folder: RunFolder, options: Options) -> Options:
 
 def _check_same(folder: RunFolder, settings: dict[str, Any]) -> None:
     stored = folder.settings()
-    for key, what in (("rules", "study"), ("inputs", "prepared files")):
+    for key, what in (("rules", "another study"), ("inputs", "other prepared files")):
         mine, other = settings[key], stored.get(key)
         if key == "inputs":
             mine, other = [i["sha256"] for i in mine], [i["sha256"] for i in other or []]
         if mine != other:
-            msg = f"--resume: the run {folder.path} began with another {what}. Give the same, or another --name."
+            hint = " (--config too)" if key == "rules" else ""
+            msg = f"--resume: the run {folder.path} began with {what}. Give the same{hint}, or another --name."
             raise UsageError(msg)
 
 
@@ -266,6 +267,8 @@ def _tell_start(
 def _fit_alone(
     folder: RunFolder, study: Study, cells: TrainingCells, options: Options, observer: Observer
 ) -> released.TrainedModel:
+    if (finished := _made_before(folder, study)) is not None:
+        return finished
     start = options.start_model() if study.start_sha256 else None
     made = Learner(study, cells, seed=options.seed, threads=options.threads, device=options.device, start=start)
     learner = alone(made)
@@ -287,6 +290,14 @@ def _fit_alone(
     folder.drop_checkpoint()
     observer("model", {"model": "local", "path": str(folder.local), "card": _card(model)})
     return model
+
+
+def _made_before(folder: RunFolder, study: Study) -> released.TrainedModel | None:
+    """Return the model of a run that had ended; `None` where it has still to be fitted, or by other rules."""
+    if folder.checkpoint() is not None or not folder.local.is_file():
+        return None
+    found = released.load(folder.local)
+    return found if found.study == study else None
 
 
 def _where_it_was(folder: RunFolder, study: Study, learner: Learner | Noised) -> bytes:
@@ -340,7 +351,7 @@ def _included(body: "Body") -> list[str]:
 def _local_beside(
     folder: RunFolder, study: Study, cells: TrainingCells, options: Options, observer: Observer
 ) -> tuple[released.TrainedModel | None, tuple[str, ...]]:
-    """Fit this site's own model by the swarm's rules, unless it is there already or cannot be fitted."""
+    """Return this site's own model by the swarm's rules, and notes; none where it cannot be fitted."""
     try:
         own, notes = learnable(study, cells)
     except CellsError as error:
@@ -350,8 +361,6 @@ def _local_beside(
     notes = [f"local model: {note}" for note in notes]
     for note in notes:
         observer("note", {"text": note})
-    if folder.local.is_file() and (found := released.load(folder.local)).study == own:
-        return found, tuple(notes)
     return _fit_alone(folder, own, cells, replace(options), observer), tuple(notes)
 
 
