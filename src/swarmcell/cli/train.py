@@ -68,10 +68,10 @@ def train(  # noqa: PLR0917 (options are arguments)
     The run is `runs/NAME`: `run.json`, `metrics.jsonl`, `log.txt` and the model, `local.safetensors` (alone, pooled) or
     `merged.safetensors` (swarm). Without `--config` the labels are those of the training cells.
 
-    What if `runs/NAME` exists? Alone: the run is called NAME-2, unless `--resume` goes on with it or `--force`
-    replaces it. With `--join`: a run of this site alone gets the merged model beside its own, a run in the same swarm
-    goes on by itself, and beside a run in another swarm it is called NAME-2. In a swarm this site's own model is
-    fitted at the end, by the same rules, so that `evaluate` can compare.
+    What if `runs/NAME` exists? Alone: the run is called NAME-2, unless `--resume` goes on with it (one that
+    has ended stays as it is) or `--force` replaces it. With `--join`: a run of this site alone gets the merged model
+    beside its own, a run in the same swarm goes on by itself, and beside a run in another swarm it is called NAME-2. In
+    a swarm this site's own model is fitted at the end, by the same rules, so that `evaluate` can compare.
 
     Files larger than memory: `--out-of-core` reads `.h5ad` and `.zarr` from disk in passes. Batches then come in
     another seeded order, so the model differs by a little from that of the same cells in memory.
