@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from swarmcell.cells import panel as panels
 from swarmcell.cells import schema
@@ -104,3 +105,10 @@ def test_resuming_names_what_differs_from_the_run_that_began(prepared_file, make
     (tmp_path / "begun" / "run.json").write_text(json.dumps(settings | {"rules": "of another study"}))
     with pytest.raises(UsageError, match=r"began with another study\. Give the same \(--config too\)"):
         workflow.train_alone([prepared_file], study=None, resume=True, **options)
+
+
+@pytest.mark.parametrize(("device", "reason"), [("gpu", "expected auto, cpu or cuda"), ("cuda", "no CUDA device")])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device, reason, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=reason):
+        Options(device=device)

@@ -250,17 +250,32 @@ def set_up(*, threads: int, device: str) -> str:
     """
     import torch  # noqa: PLC0415
 
+    check_device(device)
     if threads:
         torch.set_num_threads(threads)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
+    return device
+
+
+def check_device(device: str) -> None:
+    """Check that `device` (`auto`, `cpu` or `cuda`) is there; for `cuda` only, torch is imported.
+
+    Raises
+    ------
+    UsageError
+        If it is not, or is none of these.
+    """
+    if device not in ("auto", "cpu", "cuda"):
         msg = f"--device {device}: expected auto, cpu or cuda."
         raise UsageError(msg)
-    if device == "cuda" and not torch.cuda.is_available():
+    if device != "cuda":
+        return
+    import torch  # noqa: PLC0415
+
+    if not torch.cuda.is_available():
         msg = "--device cuda: no CUDA device is visible to torch. Use --device cpu, or install torch for CUDA."
         raise UsageError(msg)
-    return device
 
 
 def labelled(y: Codes, mask: npt.NDArray[np.bool_]) -> Codes:

@@ -16,6 +16,7 @@ from swarmcell import __version__
 from swarmcell.errors import CellsError, ModelError, UsageError
 from swarmcell.model import released
 from swarmcell.model.learning import Learner, check_floors
+from swarmcell.model.local_fit import check_device
 from swarmcell.model.stages import rounds_limit
 from swarmcell.model.state import MergedState, from_bytes
 from swarmcell.model.study import Study, rules_digest
@@ -56,6 +57,11 @@ class Options:
         Whether cells are read from disk in passes; the order of batches is then another.
     start
         Path of the model that learning starts from; empty for none.
+
+    Raises
+    ------
+    UsageError
+        If the device is not there: in a swarm it would be missed only in the middle.
     """
 
     seed: int = 0
@@ -63,6 +69,10 @@ class Options:
     device: str = "auto"
     out_of_core: bool = False
     start: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the device."""
+        check_device(self.device)
 
     def start_model(self) -> released.TrainedModel | None:
         """Return the model that learning starts from, if there is one."""
