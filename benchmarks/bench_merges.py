@@ -229,7 +229,7 @@ def _attacked(cells: Cells, fold: int, rule: FitRule, attack: str) -> np.ndarray
 def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> Values:
     """Return the macro-F1, and that of cells drawn with replacement within their types."""
     n_types = int(max(truth.max(), predicted.max())) + 1
-    weights = draw(truth.tolist(), n_resamples=N_RESAMPLES, rng=np.random.default_rng(0)).weights
+    weights = draw(truth.tolist(), n_resamples=N_RESAMPLES, rng=np.random.default_rng(0)).drawn
     pairs = sparse.csr_matrix(
         (np.ones(len(truth)), (np.arange(len(truth)), truth * n_types + predicted)), (len(truth), n_types**2)
     )
@@ -239,7 +239,7 @@ def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> Values:
 
 def _auroc(truth: np.ndarray, score: np.ndarray) -> Values:
     resamples = draw(truth.tolist(), n_resamples=N_RESAMPLES, rng=np.random.default_rng(0))
-    return auroc(truth == 1, score, resamples.weights)
+    return auroc(truth == 1, score, resamples.drawn)
 
 
 def _listed(labels: np.ndarray) -> list[int]:
