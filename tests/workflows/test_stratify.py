@@ -345,7 +345,7 @@ def test_the_command_writes_a_report_and_replaces_nothing(sites: list[Path], tmp
     for shown in (
         "How many strata",
         "What marks each stratum",
-        "Cell types of each stratum",
+        "Composition of each stratum",
         "share of NK",
         "membership",
     ):

@@ -7,6 +7,7 @@ from swarmcell.report.style import Picture
 
 MARKERS_SHOWN = 8
 _STABLE = 0.75
+_SHADES = (1.0, 0.55, 0.25)  # of the same colours, for the seventh type and on; chosen
 
 
 def draw(found: dict[str, Any]) -> list[Picture]:
@@ -25,21 +26,21 @@ def draw(found: dict[str, Any]) -> list[Picture]:
 
 def _map(found: dict[str, Any]) -> Picture:
     sites = sorted({row["site"] for row in found["samples"]})
+    has_shapes = 1 < len(sites) <= len(style.MARKERS)  # else they would repeat
     is_line = found["components"] == 1  # then a line of samples for each site
-    figure, (axes,) = style.blank(6.4, 1.2 + 0.4 * len(sites) if is_line else 4.4)
+    height = 1.2 + 0.4 * len(sites) if is_line else 4.4
+    figure, (axes,) = style.blank(6.4, height + _legend_inches(max(found["k"], 1) + has_shapes * len(sites)))
     for i in range(max(found["k"], 1)):
+        look: dict[str, Any] = {"s": 26, "color": style.model_colour(i)}
+        marker = style.model_marker(0 if has_shapes else i)
+        axes.scatter([], [], marker=marker, label=f"stratum {i + 1}" if found["k"] else "no strata", **look)
         for place, site in enumerate(sites):
             mine = [r for r in found["samples"] if r["site"] == site and (not found["k"] or r["stratum"] == i + 1)]
-            label = f"stratum {i + 1}" if found["k"] else "no strata"
-            axes.scatter(
-                [row["component_1"] for row in mine],
-                [place if is_line else row["component_2"] for row in mine],
-                s=26,
-                color=style.model_colour(i),
-                marker=style.model_marker(place if len(sites) > 1 else i),
-                label=f"{label}, {site}" if len(sites) > 1 else label,
-                alpha=0.85,
-            )
+            across = [place if is_line else row["component_2"] for row in mine]
+            shape = style.model_marker(place) if has_shapes else marker
+            axes.scatter([row["component_1"] for row in mine], across, marker=shape, alpha=0.85, **look)
+    for place, site in enumerate(sites if has_shapes else []):
+        axes.scatter([], [], s=26, color=style.MUTED, marker=style.model_marker(place), label=site)
     axes.set(xlabel="component 1", ylabel="" if is_line else "component 2")
     if is_line:
         axes.set_yticks(range(len(sites)), sites)
@@ -52,10 +53,15 @@ def _map(found: dict[str, Any]) -> Picture:
         caption=f"{len(found['samples'])} samples along the "
         f"{'component that holds' if is_line else 'two components that hold'} most of the variance; "
         f"{found['components']} component(s) ({found['components_share']:.0%} of the variance) were used."
-        + (" Colours are strata, shapes are sites." if len(sites) > 1 else ""),
+        + (" Colours are strata, shapes are sites." if has_shapes else ""),
         alt=f"Scatter of {len(found['samples'])} samples, coloured by stratum.",
         figure=figure,
     )
+
+
+def _legend_inches(n_labels: int) -> float:
+    """Return the height that a legend above the panel takes, in three columns, beyond its first row."""
+    return 0.19 * ((n_labels - 1) // 3)
 
 
 def _tried(found: dict[str, Any]) -> Picture:
@@ -106,12 +112,12 @@ def _sites(found: dict[str, Any]) -> Picture:
 
 def _compositions(found: dict[str, Any]) -> Picture:
     names = list(found["strata"][0]["composition"])
-    figure, (axes,) = style.blank(8.6, 0.9 + 0.45 * found["k"])
+    figure, (axes,) = style.blank(8.6, 0.9 + 0.45 * found["k"] + _legend_inches(len(names)))
     left = [0.0] * found["k"]
     rows = [f"stratum {one['stratum']}" for one in found["strata"]]
     for i, name in enumerate(names):
         widths = [one["composition"][name] for one in found["strata"]]
-        shade = 1 - 0.5 * (i // len(style.MARKERS) % 2)
+        shade = _SHADES[i // len(style.MARKERS) % len(_SHADES)]
         axes.barh(rows, widths, left=left, color=style.model_colour(i), alpha=shade, label=name, edgecolor=style.PAPER)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set(xlim=(0, 1), xlabel="share of cells")
@@ -119,9 +125,9 @@ def _compositions(found: dict[str, Any]) -> Picture:
     style.legend(axes, outside=True)
     return Picture(
         name="composition",
-        title="Cell types of each stratum",
+        title="Composition of each stratum",
         caption="Centre of the samples' compositions (from the means of their centred log-ratios).",
-        alt=f"Bars of the shares of {len(names)} cell types in {found['k']} strata.",
+        alt=f"Bars of the shares of {len(names)} types or clusters of cells in {found['k']} strata.",
         figure=figure,
     )
 
