@@ -12,7 +12,7 @@ from waiting import LIMIT_S
 
 from swarmcell import __version__, errors
 from swarmcell.cli.app import main
-from swarmcell.cli.common import EXIT_CODES, exit_code
+from swarmcell.cli.common import EXIT_CODES, exit_code, waiting
 from swarmcell.config import swarm_file
 from swarmcell.model.study import Study
 from swarmcell.node import identity
@@ -243,3 +243,13 @@ def test_the_next_command_can_be_pasted_whatever_a_path_is_called(capsys):
 
     next_command("swarmcell train", Path("my cells/süd a.h5ad"), "--join swarm.toml")
     assert capsys.readouterr().err == "next: swarmcell train 'my cells/süd a.h5ad' --join swarm.toml\n"
+
+
+def test_who_waits_is_told_whom_for_since_when_and_what_helps():
+    facts = {"why": "contributions to round 5, which needs 3 sites", "who": ["site-c"], "away": [], "since_s": 7384.0}
+    said = waiting(facts)
+    assert said.startswith("waiting: contributions to round 5, which needs 3 sites (site-c; for 2:03:04, since ")
+    assert "\n" not in said
+    assert waiting({**facts, "away": ["site-c"]}).endswith(
+        "no sign of life of site-c: all goes on by itself once the same command runs there again"
+    )

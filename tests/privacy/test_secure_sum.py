@@ -85,6 +85,16 @@ def test_below_the_quorum_all_begins_anew_with_fresh_keys_and_then_succeeds():
     assert equal(swarm.summed(0), swarm.true_sum(0, range(5)))
 
 
+def test_a_block_says_that_the_next_round_needs_three_sites_until_a_quorum_is_enough():
+    swarm = Swarm(3)
+    needed = []
+    for _ in range(5):
+        facts = swarm.sites[0].describe(swarm.state)
+        needed.append((facts.get("secure_sum", "start"), facts.get("sites_needed", 0)))
+        swarm.turn()
+    assert needed == [("start", 3), ("shares", 3), ("masked", 3), ("reveal", 0), ("masked", 3)]
+
+
 def test_it_gives_up_in_words_when_it_never_comes_to_a_sum():
     swarm = Swarm(3)
     for _ in range(ATTEMPTS_MAX):

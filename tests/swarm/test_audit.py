@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scenes import PAYLOADS, Author, Scene
 from world import build, fake_sign, fake_verify, h, make_genesis, member, signed
 
+from swarmcell.swarm import blocks
 from swarmcell.swarm.actions import Outcome
 from swarmcell.swarm.audit import audit
 from swarmcell.swarm.audit_entries import read_entry
@@ -106,6 +107,18 @@ def test_an_entry_with_a_forged_signature_counts_for_nothing(history):
     found = audited(history.genesis, [raw for raw in history.log if raw not in commits] + forged)
     assert max(found.blocks) == 2
     assert found.ignored == {"not signed by its author": 2}
+
+
+def test_a_merge_of_fewer_than_the_study_needs_is_a_fault():
+    scene = Scene().found()
+    scene.round(Outcome(state=h("masked"), about={"sites_needed": 3}))
+    scene.contribute("m0")
+    scene.contribute("m1")
+    offers = tuple(scene.state.closing.valid[key] for key in sorted(scene.state.closing.valid))
+    scene.decide(blocks.merge(scene.state.body, scene.state.roster, offers, Outcome(state=h("sum of two"))))
+    assert any(
+        "merges 2 contributions, fewer than the rules allow" in x for x in audited(scene.genesis, scene.log).faults
+    )
 
 
 def test_a_missing_chunk_is_a_fault(history):

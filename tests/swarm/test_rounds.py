@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scenes import Author, Scene
 from world import fake_verify, h, make_genesis
 
-from swarmcell.swarm.actions import Offer
+from swarmcell.swarm.actions import Offer, Outcome
+from swarmcell.swarm.decide import waiting_for
 from swarmcell.swarm.payloads import Blob, Patience, Update
 from swarmcell.swarm.rounds import AHEAD_MAX, KEPT_ROUNDS, OFFERS_PER_ROUND_MAX, Closing, Rounds
 from swarmcell.swarm.snapshot import restore, snapshot
@@ -144,6 +145,20 @@ def test_fewer_contributions_than_the_least_never_close_a_round():
     assert scene.state.candidate is None
     scene.contribute("m1")
     assert len(scene.state.candidate.offers) == 2
+
+
+def test_a_study_that_needs_three_sites_keeps_a_round_of_two_open():
+    """Three members are a quorum of two: a secure sum would begin anew in vain, again and again."""
+    scene = Scene(min_updates=2).found()
+    scene.round(Outcome(state=h("masked"), about={"sites_needed": 3}))
+    scene.contribute("m0")
+    scene.contribute("m1")
+    scene.all_say(Patience(round=2))
+    assert scene.state.candidate is None
+    wait = waiting_for(scene.state, 0)
+    assert (wait.reason, wait.who) == ("contributions to round 2, which needs 3 sites", (scene["m2"].key,))
+    scene.contribute("m2")
+    assert len(scene.state.candidate.offers) == 3
 
 
 def test_what_comes_after_the_closing_entry_is_not_merged(founded):

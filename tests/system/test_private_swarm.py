@@ -42,15 +42,21 @@ def swarm(tmp_path, monkeypatch, make_cells):
         floors=Floors(donors=4, cells=20),
         privacy=PrivacyRule(secure_aggregation=True, differential_privacy=DifferentialPrivacy(unit="cell")),
     )
-    cards = [identity.create(site).card for site in SITES]
-    rules = swarm_file.SwarmRules(patience_s=60.0)  # the round waits for the one that is killed
-    path = tmp_path / "swarm.toml"
+    for site in SITES:
+        identity.create(site)
+    return write_swarm(tmp_path / "swarm.toml", study, patience_s=60.0)  # the round waits for the one that is killed
+
+
+def write_swarm(path, study, *, patience_s):
+    cards = [identity.load(site).card for site in SITES]
+    rules = swarm_file.SwarmRules(patience_s=patience_s)
     path.write_bytes(swarm_file.dump(swarm_file.create(swarm_file.SwarmConfig(study=study, swarm=rules), cards)))
     return path
 
 
-def join(site, folder):
+def join(site, folder, *more):
     command = ["train", f"{site}.h5ad", "--join", "swarm.toml", "--identity", site, "--device", "cpu", "--threads", "1"]
+    command += more
     return subprocess.Popen(
         [sys.executable, "-m", "swarmcell", *command],
         cwd=folder,
@@ -105,6 +111,39 @@ def test_all_sites_end_in_one_block_when_the_budget_is_spent_though_one_is_kille
         assert numbers == {(20, 4)}, "the floors, and not the site's"
     checked = verify_swarm(swarm, cells=[Path("site-b.h5ad")], identity="site-b")
     assert not checked.faults
+
+
+def test_a_secure_sum_of_three_waits_for_a_site_that_is_away_and_goes_on_when_it_is_back(swarm):
+    folder = swarm.parent
+    rule = FitRule(merge="fedavg", rounds_max=20, patience_rounds=20)
+    privacy = PrivacyRule(secure_aggregation=True)
+    write_swarm(swarm, replace(swarm_file.load(swarm).study, cell=rule, privacy=privacy), patience_s=1.0)
+    peers = {site: join(site, folder, "--no-local") for site in SITES}
+    try:
+        wait_for_line(folder / "runs" / "site-a" / "metrics.jsonl", "cell", peers["site-a"])
+        peers["site-c"].send_signal(signal.SIGKILL)
+        peers["site-c"].communicate()
+        words = "which needs 3 sites', 'who': ['site-c'], 'away': ['site-c']"
+        wait_for_line(folder / "runs" / "site-a" / "log.txt", words, peers["site-a"])
+        peers["site-c"] = join("site-c", folder, "--no-local")
+        for site, peer in peers.items():
+            output = "".join(peer.communicate(timeout=LIMIT_S))
+            assert peer.returncode == 0, f"{site}: {output}"
+    finally:
+        for peer in peers.values():
+            peer.kill()
+            peer.communicate()
+    assert len({released.load(folder / "runs" / site / "merged.safetensors").digest for site in SITES}) == 1
+
+
+def wait_for_line(path, words, peer):
+    """Wait until a growing file holds the words."""
+
+    def says():
+        assert peer.poll() is None, peer.communicate()[1]
+        return path.exists() and words in path.read_text()
+
+    wait_until(says, f"{words!r} in {path}")
 
 
 def test_a_site_refuses_a_file_whose_noise_costs_more_than_its_budget(swarm):

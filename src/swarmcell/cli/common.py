@@ -77,6 +77,19 @@ def bars(*columns: "str | ProgressColumn", transient: bool = True) -> "Progress"
     return Progress(*columns, console=seen, transient=transient, disable=not seen.is_terminal)
 
 
+def waiting(facts: dict[str, Any]) -> str:
+    """Say what a peer waits for, whom, since when, and what helps; `facts` are those of the event `waiting`."""
+    from datetime import UTC, datetime, timedelta
+
+    lasting = timedelta(seconds=round(facts["since_s"]))
+    since = (datetime.now(UTC) - lasting).astimezone()
+    said = f"waiting: {facts['why']} ({', '.join(facts['who'])}; for {lasting}, since {since:%a %H:%M})"
+    if not facts["away"]:
+        return said
+    away = ", ".join(facts["away"])
+    return f"{said}\n  no sign of life of {away}: all goes on by itself once the same command runs there again"
+
+
 def next_command(*words: "str | Path") -> None:
     """Print the command that comes next, with which every command ends: texts as they are, paths as for a shell."""
     if not voice.quiet:

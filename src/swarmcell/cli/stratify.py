@@ -19,6 +19,7 @@ from swarmcell.cli.common import (
     print_json,
     say,
     say_how_it_goes_on,
+    waiting,
 )
 from swarmcell.errors import UsageError
 
@@ -193,6 +194,6 @@ def _observer(progress: "Progress") -> Callable[[str, dict[str, Any]], None]:
             about = facts["about"]
             progress.console.print(f"block {facts['height']}: {about.get('phase', '')} round {about.get('round', 0)}")
         elif event == "waiting":
-            progress.console.print(f"waiting: {facts['why']} ({', '.join(facts['who'])}; {facts['since_s']:.0f} s)")
+            progress.console.print(waiting(facts))
 
     return tell

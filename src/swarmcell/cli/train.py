@@ -20,6 +20,7 @@ from swarmcell.cli.common import (
     next_command,
     print_json,
     say_how_it_goes_on,
+    waiting,
 )
 from swarmcell.errors import UsageError
 
@@ -225,7 +226,7 @@ def _observer(progress: "Progress") -> "Callable[[str, dict[str, Any]], None]":
         elif event in _SHOWN:
             progress.console.print(_SHOWN[event].format(**facts))
         elif event == "waiting":
-            progress.console.print(f"waiting: {facts['why']} ({', '.join(facts['who'])}; {facts['since_s']:.0f} s)")
+            progress.console.print(waiting(facts))
 
     return tell
 

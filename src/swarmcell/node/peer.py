@@ -248,7 +248,7 @@ class Peer:
             case ask.WriteCheckpoint():
                 self._begin(("checkpoint", action.height), action.state, self._write_checkpoint(action))
             case ask.Wait():
-                self._teller.waits(action)
+                self._teller.waits(action, self._me.up and self._me.up | {self._me.key})
             case ask.Finish():
                 await self._finish(action)
             case ask.Stop(reason=reason):

@@ -6,7 +6,8 @@ Rules: an observer is called on the loop and must be quick. Events and what they
 `block`               height, kind, round, state (hex), about, included (names), left_out (name -> reason), finished
 `training`            round: this site's training has begun
 `contributed`         round: this site's contribution is signed
-`waiting`             why, who (names), since_s: for some seconds nothing could be done; the loud pause below a quorum
+`waiting`             why, who (names), away (those of them who give no sign of life), since_s: for some seconds nothing
+                      could be done; the loud pause below a quorum
 `resumed`             after a `waiting`: a block is final
 `abstains`            why: something that this site cannot do now (it is tried again)
 `engine_away`         why: the engine cannot be reached; retried for ever
@@ -34,7 +35,7 @@ class Teller:
     def __init__(self, genesis: Genesis, observer: Observer) -> None:
         self.tell = observer
         self._names = {member.signing_key: member.name for member in genesis.founders}
-        self._waiting: tuple[str, tuple[bytes, ...]] = ("", ())
+        self._waiting: tuple[str, tuple[bytes, ...], tuple[bytes, ...]] = ("", (), ())
         self._waiting_told_s = 0.0
         self._outage_told_s = 0.0
 
@@ -68,17 +69,25 @@ class Teller:
         }
         self.tell("block", told)
 
-    def waits(self, action: Wait) -> None:
-        """Tell whom the peer waits for, once that takes long; below the quorum at once; and again now and then."""
+    def waits(self, action: Wait, up: frozenset[bytes]) -> None:
+        """Tell whom the peer waits for, once that takes long; below the quorum at once; and again now and then.
+
+        Parameters
+        ----------
+        up
+            Members heard of late; empty where nobody can be heard.
+        """
         now_s = time.monotonic()
         since_s = max(0.0, now_s - action.since_ms / 1000)
-        changed = (action.reason, action.who) != self._waiting
-        self._waiting = (action.reason, action.who)
+        away = tuple(key for key in action.who if up and key not in up)
+        changed = (action.reason, action.who, away) != self._waiting
+        self._waiting = (action.reason, action.who, away)
         is_told = self._waiting_told_s > 0 and now_s - self._waiting_told_s < (TELL_SOON_S if changed else TELL_AGAIN_S)
         if is_told or since_s < TELL_SOON_S:
             return
         self._waiting_told_s = now_s
-        self.tell("waiting", {"why": action.reason, "who": [*map(self.name_of, action.who)], "since_s": since_s})
+        names = {"who": [*map(self.name_of, action.who)], "away": [*map(self.name_of, away)]}
+        self.tell("waiting", {"why": action.reason, **names, "since_s": since_s})
 
     def _goes_on(self) -> None:
         if self._waiting_told_s > 0:

@@ -16,6 +16,8 @@ reveal   shares of own seeds of who stays, of pair     the sum, and with it the 
 
 Keys and shares of the next sum travel with the present one, so a study costs two rounds per sum. A site reveals one
 kind of share per dealer, by the block of the masked round. Too few sites in any phase: all begins anew with fresh keys.
+No round but that of `reveal` closes with fewer than three sites: the block says so (`sites_needed`, to the swarm's
+core), so a swarm of three waits for one that is away, and does not begin anew in vain.
 
 What it hides: one site's vector from fewer than `threshold` colluding members. What it does not: the sum, who takes
 part, the numbers of cells and donors. A lying site can spoil a sum; only the sum's bounds are checked.
@@ -125,9 +127,13 @@ class SecureSum:
         return self._study.start()
 
     def describe(self, state: bytes) -> dict[str, str | int]:
-        """Say what `state` is: the study's own description, and where its next sum stands."""
+        """Say what `state` is: the study's own description, where its next sum stands, and how many sites that needs.
+
+        To be revealed it needs no more than a quorum, which holds the shares, whoever has left since.
+        """
         now = from_bytes(state)
         facts: dict[str, str | int] = dict(self._study.describe(now.inner))
+        facts |= {} if now.phase == "reveal" else {"sites_needed": SITES_MIN}
         return facts if state is now.inner else facts | {"secure_sum": now.phase, "secure_attempt": now.attempt}
 
     # -- this site's part ------------------------------------------------------------------------------------------

@@ -32,6 +32,11 @@ def _head(seen: SwarmView) -> list[str]:
     else:
         lines.append(f"deciding block {seen.height} (view {seen.view}), round {seen.round}")
         lines.append(f"waits for {seen.waits_for}: {', '.join(seen.waited_for)}")
+        away = [member.name for member in seen.members if member.name in seen.waited_for and not member.is_up]
+        if away and n_up:
+            lines.append(
+                f"no sign of life of {', '.join(away)}: all goes on by itself once train --join runs there again"
+            )
     lines += [f"open proposal {p.digest[:16]}: {_proposed(p, seen)}" for p in seen.proposals if not p.fault]
     if not seen.finished and n_up < seen.quorum:
         lines.append(f"PAUSED: {n_up} members are up, {seen.quorum} are needed. It goes on by itself when they return.")

@@ -235,7 +235,8 @@ def _merge_faults(body: dict[str, Any], last: dict[str, Any], step: _Step, log: 
     faults = _differing(body, {"roster": roster, "proposal": b"", **kept})
     if len(set(authors)) < len(authors):
         faults.append("it merges two contributions of one author")
-    if len(authors) < min(min_updates, step.quorum):
+    needed = last["about"].get("sites_needed", 0)
+    if len(authors) < max(min(min_updates, step.quorum), needed if isinstance(needed, int) else 0):
         faults.append(f"it merges {len(authors)} contributions, fewer than the rules allow")
     return faults + [fault for row in rows if (fault := _row_fault(row, body["round"], last, log, step.keys))]
 

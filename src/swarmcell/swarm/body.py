@@ -44,7 +44,8 @@ class Body:
     proposal
         Entry digest of the proposal or accept that the block carries out; empty for a merge.
     state, about
-        Digest of all merged state, and what it is.
+        Digest of all merged state, and what it is. `sites_needed` there binds the swarm: the next round closes with no
+        fewer contributions.
     finished, failure
         The study has ended, and why if not well.
     """

@@ -3,6 +3,7 @@
 from swarmcell.swarm import duties, voting
 from swarmcell.swarm.actions import Action, Finish, Sign, Stop, Wait
 from swarmcell.swarm.me import Me
+from swarmcell.swarm.rounds import Closing
 from swarmcell.swarm.state import State
 
 _REVOKED = (
@@ -108,5 +109,12 @@ def waiting_for(state: State, since: int) -> Wait:
     if state.closing is None:
         accepted = {entry.author for entry, _ in state.founding.accepts.values()}
         return Wait("founders to accept", tuple(sorted(members - accepted)), since)
-    missing = state.closing.awaited or members - set(state.closing.valid)
-    return Wait(f"contributions to round {state.rounds.number}", tuple(sorted(missing)), since)
+    needed = f", which needs {state.sites_needed} sites" if state.sites_needed > state.roster.quorum else ""
+    missing = tuple(sorted(_missing(state, state.closing)))
+    return Wait(f"contributions to round {state.rounds.number}{needed}", missing, since)
+
+
+def _missing(state: State, closing: Closing) -> set[bytes]:
+    """Return the awaited; where they alone would not make the round close, all who have not contributed."""
+    suffice = len(closing.valid) + len(closing.awaited) >= closing.min_updates
+    return (closing.awaited if suffice else set()) or set(state.roster.members) - set(closing.valid)

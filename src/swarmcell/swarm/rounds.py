@@ -4,7 +4,7 @@ A contribution counts from the entry by which it and all its chunks stand in the
 the log, not an opinion. Awaited are the members whose contribution was merged in one of the last rounds, newcomers, and
 whoever's contribution to one of the last rounds came too late for it: else a slow member that was away would never be
 waited for again. A round closes at the first entry by which every awaited member's valid contribution counts,
-or a quorum has waited long enough; and at least `min_updates` must count in both cases.
+or a quorum has waited long enough; and at least `min_updates` must count in both cases (`State.min_updates`).
 """
 
 from collections.abc import Iterator
