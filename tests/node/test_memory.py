@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import hashlib
+import io
 import json
 from dataclasses import replace
 
 import pytest
 from benchmarks.long_log import GENESIS, IDENTITIES, long_log
+from rich.console import Console
 from waiting import LIMIT_S, until
 
 from swarmcell.engine.embedded import EmbeddedLog
-from swarmcell.errors import EngineError, SwarmError
+from swarmcell.errors import EngineError, SwarmError, TamperedError
 from swarmcell.node import ledger, memory, peer
 from swarmcell.node.identity import verify
 from swarmcell.node.ledger import Cursor, Read, Snapshot
@@ -19,13 +21,15 @@ from swarmcell.node.memory import recall
 from swarmcell.node.peer import Peer
 from swarmcell.node.task import Contribution, Merge
 from swarmcell.node.terms import Terms
+from swarmcell.report import swarm_tables
 from swarmcell.swarm.adopt import adopt
 from swarmcell.swarm.decide import decide
 from swarmcell.swarm.entries import decode_entry
 from swarmcell.swarm.me import Me
 from swarmcell.swarm.payloads import Checkpoint, Wrap
 from swarmcell.swarm.state import State
-from swarmcell.workflows.swarm.view import Onlooker
+from swarmcell.workflows.swarm.published import TRIMMED, published_in
+from swarmcell.workflows.swarm.view import Onlooker, ledger_view
 
 HASTY = replace(GENESIS, patience_ms=200)
 KEY = IDENTITIES["site-b"].key
@@ -118,6 +122,36 @@ def test_a_trimmed_ledger_is_enough_with_its_snapshot_and_nothing_without(book):
     book.store_snapshot(Snapshot(book.snapshot().position, 0, b"of another version"))
     with pytest.raises(SwarmError, match="entries before it are trimmed"):
         recall(book, GENESIS, Me(KEY))
+
+
+def test_a_trimmed_ledger_shows_what_it_has_and_says_what_it_no_longer_has(book, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    whole, mine = ledger_view(GENESIS, path), published_in(GENESIS.digest, path)
+    book.trim(10**9)
+    seen, left = ledger_view(GENESIS, path), published_in(GENESIS.digest, path)
+    assert [block.digest for block in seen.blocks] == [block.digest for block in whole.blocks]
+    assert [one.digest for one in left] == [one.digest for one in mine], "by digest each one is still known"
+    gone = [one for one in left if one.kind == TRIMMED]
+    assert 0 < len(gone) < len(mine)
+    assert [one for one in left if one.kind != TRIMMED] == [*mine[len(gone) :]]
+    text = printed(swarm_tables.blocks(seen), swarm_tables.mine(left))
+    assert "of blocks 0 to " in text
+    assert "their bytes are not counted" in text
+    assert "trimmed" not in printed(swarm_tables.blocks(whole), swarm_tables.mine(mine))
+
+
+def test_an_own_entry_that_is_gone_and_was_not_trimmed_is_a_changed_file(book, tmp_path):
+    with book._transaction() as connection:
+        connection.execute("DELETE FROM entries WHERE digest IN (SELECT digest FROM own WHERE sequence = 5)")
+    with pytest.raises(TamperedError, match="own entry 5 is gone"):
+        published_in(GENESIS.digest, tmp_path / "ledger.sqlite")
+
+
+def printed(*shown):
+    console = Console(width=400, record=True, file=io.StringIO())
+    for one in shown:
+        console.print(one)
+    return console.export_text()
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\xa1\x65state\x40", b"\xa2\x62me\xa0\x65state\x41x"])

@@ -67,6 +67,15 @@ def test_a_site_joins_while_peers_run_another_is_revoked_and_comes_back_under_a_
     shown = json.loads(a.hospital.cli("swarm", "show", "swarm.toml", "--json", "--quiet")[0])
     changes = [(block["kind"], block["epoch"]) for block in shown if block["kind"] != "merge"]
     assert changes == [("genesis", 0), ("admit", 0), ("revoke", 1), ("admit", 1)]
+    decided = [(block["kind"], block["proposed_by"], len(block["approved_by"])) for block in shown]
+    assert [row for row in decided if row[0] not in {"genesis", "merge"}] == [
+        ("admit", "site-a", 2),
+        ("revoke", "site-a", 3),
+        ("admit", "site-a", 2),
+    ]
+    text = a.hospital.cli("swarm", "show", "swarm.toml")[1]
+    assert "site-c revoked" in text
+    assert "proposed by site-a" in text
     revoked = next(block["height"] for block in shown if block["kind"] == "revoke")
     assert not any("site-c" in block["included"] for block in shown if block["height"] > revoked)
     seen = wait_until(lambda: status_if_all_are_up(a), "a sign of life of all")

@@ -122,6 +122,9 @@ def show(  # noqa: PLR0917 (options are arguments)
 ) -> None:
     """Show the swarm's blocks: what was merged, what was left out and why, and the digest of each state.
 
+    A block that changed the members or the swarm's key says who proposed it and who approved it, at which entry of the
+    log it became final, and, with --ledger, since when this site knows it. What was trimmed is said.
+
     With --mine: what this site ever published, from its own ledger, and what of it the engine can read; with
     --contents also the arrays that the members can read, by name and shape.
 

@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS by_engine_position ON entries (engine_position);
 CREATE TABLE IF NOT EXISTS own (sequence INTEGER PRIMARY KEY, digest BLOB NOT NULL, raw BLOB);
 CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, state BLOB NOT NULL, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS times (height INTEGER PRIMARY KEY, unix_s INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS snapshots (
     number INTEGER PRIMARY KEY CHECK (number = 1), position INTEGER NOT NULL, sequence INTEGER NOT NULL,
     content BLOB NOT NULL);
@@ -36,6 +38,10 @@ CREATE TABLE IF NOT EXISTS states (number INTEGER PRIMARY KEY, digest BLOB NOT N
 _OWN = (
     "SELECT own.sequence, COALESCE(own.raw, entries.raw) FROM own LEFT JOIN entries ON entries.digest = own.digest "
     "WHERE own.sequence >= ? AND own.sequence <= ? ORDER BY own.sequence"
+)
+_TRIMMED_OWN = (
+    "SELECT own.sequence, own.digest FROM own LEFT JOIN entries ON entries.digest = own.digest "
+    "WHERE own.sequence <= ? AND own.raw IS NULL AND entries.raw IS NULL ORDER BY own.sequence"
 )
 _DROP_STATES = (
     "DELETE FROM states WHERE number <= (SELECT MAX(number) FROM states) - ? "
@@ -191,7 +197,7 @@ class Ledger:
                     "INSERT INTO entries VALUES (?, ?, ?, ?)", (read.position, digest, read.engine_position, read.raw)
                 )
                 connection.execute("UPDATE own SET raw = NULL WHERE digest = ?", (digest,))
-            connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", blocks)
+            self._keep(connection, blocks)
             self._set_cursor(connection, cursor)
 
     def cursor(self) -> Cursor:
@@ -225,6 +231,13 @@ class Ledger:
         return frozenset(bytes(row[0]) for row in rows)
 
     @staticmethod
+    def _keep(connection: sqlite3.Connection, blocks: Sequence[Kept]) -> None:
+        """Keep final blocks, and when this site first knew each: no clock stands in the log."""
+        connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", blocks)
+        now_s = int(time.time())
+        connection.executemany("INSERT OR IGNORE INTO times VALUES (?, ?)", [(height, now_s) for height, *_ in blocks])
+
+    @staticmethod
     def _set_cursor(connection: sqlite3.Connection, cursor: Cursor) -> None:
         value = cursor.position.to_bytes(8, "big") + cursor.digest
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (value,))
@@ -236,7 +249,7 @@ class Ledger:
         with self._transaction() as connection:
             row = (snapshot.position, snapshot.sequence, snapshot.content)
             connection.execute("INSERT OR REPLACE INTO snapshots VALUES (1, ?, ?, ?)", row)
-            connection.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)", blocks)
+            self._keep(connection, blocks)
             if cursor is not None:
                 connection.execute(_MARK_TRIMMED)
                 self._set_cursor(connection, cursor)
@@ -249,6 +262,10 @@ class Ledger:
     def bodies(self) -> list[bytes]:
         """Return the bytes of the final bodies that this peer has followed, by height."""
         return [bytes(row[0]) for row in self._rows("SELECT content FROM blocks ORDER BY height")]
+
+    def known_since(self) -> dict[int, int]:
+        """Return when this site first knew each block as final, by height: seconds since 1970 by its own clock."""
+        return {int(height): int(unix_s) for height, unix_s in self._rows("SELECT height, unix_s FROM times")}
 
     def engine_position(self, position: int) -> int:
         """Return where the engine's log must be kept from, so that no entry from `position` on is lost; 0: everywhere.
@@ -287,16 +304,30 @@ class Ledger:
             for sequence, raw in signed:
                 connection.execute("INSERT INTO own VALUES (?, ?, ?)", (sequence, hashlib.sha256(raw).digest(), raw))
 
-    def own(self, first: int = 1, last: int = 2**62) -> Iterator[bytes]:
-        """Yield own entries with sequences `first` to `last`, in order."""
+    def own(self, first: int = 1, last: int = 2**62, *, without: Container[int] = ()) -> Iterator[bytes]:
+        """Yield own entries with sequences `first` to `last`, in order, but for those of `without` (`trimmed_own`).
+
+        Raises
+        ------
+        TamperedError
+            If one of them is gone.
+        """
         sequence = first
         while rows := self._rows(_OWN + " LIMIT 64", (sequence, last)):
             for number, raw in rows:
+                if number in without:
+                    continue
                 if raw is None:
                     msg = f"{self._path}: own entry {number} is gone; the file was changed. Make a new identity."
                     raise TamperedError(msg)
                 yield bytes(raw)
             sequence = int(rows[-1][0]) + 1
+
+    def trimmed_own(self) -> dict[int, bytes]:
+        """Return the digests of the own entries whose bytes were trimmed, by sequence: no more is known of them."""
+        kept = self.snapshot() if self.is_trimmed() else None
+        rows = self._rows(_TRIMMED_OWN, (kept.sequence if kept else 0,))
+        return {int(sequence): bytes(digest) for sequence, digest in rows}
 
     def own_digests(self) -> dict[int, bytes]:
         """Return the digests of all own entries by sequence."""

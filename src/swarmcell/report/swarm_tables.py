@@ -1,12 +1,13 @@
 """What a person sees of a swarm: its members and where it stands, and its blocks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from swarmcell.workflows.swarm.published import Published
+from swarmcell.workflows.swarm.published import TRIMMED, Published
 from swarmcell.workflows.swarm.view import MemberView, ProposalView, SwarmView, blocks_json
 
 
@@ -69,8 +70,8 @@ def _member(member: MemberView) -> tuple[str, ...]:
     return member.name, up, f"{said.age_s:.0f} s ago", str(max(said.height, 0)), said.doing, str(member.last_round)
 
 
-def blocks(seen: SwarmView) -> Table:
-    """Return the blocks, one row each."""
+def blocks(seen: SwarmView) -> RenderableType:
+    """Return the blocks, one row each, and what was trimmed of them."""
     table = Table("block", "kind", "after", "accuracy", "merged or changed", "left out", "state", "commits")
     for block in blocks_json(seen):
         n_members = len(block["members"])
@@ -81,12 +82,36 @@ def blocks(seen: SwarmView) -> Table:
             block["kind"] + (" (end)" if block["finished"] else ""),
             _after(block["about"]),
             _validation(block["about"]),
-            block["changed"] or ("all" if len(merged) == n_members else ", ".join(merged)),
+            _changed(block) or ("all" if len(merged) == n_members else ", ".join(merged)),
             left_out,
             block["state"][:12],
             f"{block['commits']} of {n_members}" if block["commits"] else "trimmed",
         )
-    return table
+    return Group(table, *map(Text, _trimmed(seen)))
+
+
+def _trimmed(seen: SwarmView) -> Iterator[str]:
+    """Say which blocks the log at hand no longer holds, or holds without their votes."""
+    if seen.blocks and (first := seen.blocks[0].body.height):
+        yield f"blocks 0 to {first - 1} were trimmed from this log. A member's own copy may hold them: --ledger"
+    if bare := [block.body.height for block in seen.blocks if not block.certificate]:
+        yield f"of blocks {bare[0]} to {bare[-1]} only what they say is kept; their votes were trimmed (history_gb_max)"
+
+
+def _changed(block: Mapping[str, Any]) -> str:
+    """Say what a block changed, who decided it, where it became final here, and since when."""
+    if not block["changed"]:
+        return ""
+    said = [str(block["changed"])]
+    if block["proposed_by"]:
+        said.append(f"proposed by {block['proposed_by']}, approved by {', '.join(block['approved_by'])}")
+    elif block["proposal"]:
+        said.append("who proposed and approved it was trimmed from this log")
+    if block["position"]:
+        said.append(f"final at entry {block['position']}")
+    if block["known_since"]:
+        said.append(f"known here since {block['known_since'][:16].replace('T', ' ')} UTC")
+    return "; ".join(said)
 
 
 def mine(found: Sequence[Published]) -> RenderableType:
@@ -98,7 +123,13 @@ def mine(found: Sequence[Published]) -> RenderableType:
         clear = [f"{name} {_range([one.clear[name] for one in some if name in one.clear])}" for name in names]
         sealed = "yes" if any(one.sealed for one in some) else ""
         table.add_row(kind, f"{len(some):,}", f"{sum(o.size_bytes for o in some):,}", ", ".join(clear), sealed)
-    total = Text(f"{len(found):,} entries, {sum(one.size_bytes for one in found):,} bytes. --json lists each one.")
+    said = f"{len(found):,} entries, {sum(one.size_bytes for one in found):,} bytes. --json lists each one."
+    if gone := [one.sequence for one in found if one.kind == TRIMMED]:
+        said += (
+            f" Of {len(gone):,} of them ({min(gone):,} to {max(gone):,}) the ledger keeps the digests only: they are "
+            "older than what history_gb_max keeps, and their bytes are not counted."
+        )
+    total = Text(said)
     inside = _opened(found)
     return Group(table, total) if inside is None else Group(table, inside, total)
 

@@ -61,12 +61,25 @@ def roster_after(change: Propose, roster: Roster, number: int) -> Roster:
     return Roster(tuple(sorted(kept, key=lambda s: s.member.signing_key)), change.f)
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Who decided what a block carried out: who proposed it, and who had approved it by then, the proposer among them.
+
+    `position` is where this reader has the proposal.
+    """
+
+    proposer: bytes
+    approvers: tuple[bytes, ...]
+    position: int
+
+
 @dataclass
 class Proposals:
-    """Open proposals by entry digest, and who approved what."""
+    """Open proposals by entry digest, who approved what, and what blocks carried out (as far as it was read here)."""
 
     open: dict[bytes, tuple[int, Entry, Propose]] = field(default_factory=dict)
     approvals: dict[bytes, dict[bytes, tuple[int, Entry]]] = field(default_factory=dict)
+    decided: dict[bytes, Decided] = field(default_factory=dict)
     _count: dict[bytes, int] = field(default_factory=dict)
 
     def propose(self, entry: Entry, payload: Propose, position: int, *, wanted: bool = False) -> str:
@@ -105,7 +118,10 @@ class Proposals:
         return sorted(p for p in self.open if self.is_approved(p, roster, present_key))
 
     def advance(self, done: bytes) -> None:
-        """Forget the proposal that a block carried out."""
+        """Close the proposal that a block carried out."""
+        if done in self.open:
+            position, entry, _ = self.open[done]
+            self.decided[done] = Decided(entry.author, tuple(sorted(self.approvers(done))), position)
         self.open.pop(done, None)
         for _, entry in self.approvals.pop(done, {}).values():
             self._count[entry.author] -= 1

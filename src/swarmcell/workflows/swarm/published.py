@@ -1,6 +1,7 @@
 """`swarm show --mine`: every entry that a site ever signed in a swarm, from its own ledger.
 
-Rules: the ledger holds what is signed before any engine sees it, so nothing was published that is not listed here.
+Rules: the ledger holds what is signed before any engine sees it, so nothing was published that is not listed here. Of
+entries that were trimmed (`history_gb_max`) it still holds the digests, and they are listed as such.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from swarmcell.swarm.body import Body, decode_body
 from swarmcell.swarm.entries import Entry, decode_entry
 from swarmcell.swarm.payloads import Blob, Evaluation, Propose, Statistics, TrainedOn, Update
 
+TRIMMED = "trimmed"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
@@ -24,9 +27,9 @@ class Published:
     Attributes
     ----------
     sequence, kind, digest
-        Which entry it is.
+        Which entry it is; the kind is `TRIMMED` where its bytes are no longer kept, so that only its digest is known.
     size_bytes
-        As it went to the engine.
+        As it went to the engine; 0 where it was trimmed.
     clear
         What stands in it readable by whoever runs the engine, apart from digests, keys and signatures.
     sealed
@@ -52,9 +55,25 @@ def published(swarm_file: Path, ledger: Path) -> tuple[Published, ...]:
     ConfigError, TamperedError, SwarmError
         If a file cannot be read, is not what was agreed on, or an entry's signature does not hold.
     """
-    swarm = bytes.fromhex(swarm_files.load(swarm_file).digest)
+    return published_in(bytes.fromhex(swarm_files.load(swarm_file).digest), ledger)
+
+
+def published_in(swarm: bytes, ledger: Path) -> tuple[Published, ...]:
+    """Return what the owner of a ledger signed in the swarm with this digest, in order.
+
+    Raises
+    ------
+    TamperedError, SwarmError
+        As `published`.
+    """
     with ledgers.opened_to_look(ledger) as book:
-        return tuple(_listed(decode_entry(raw), swarm, ledger) for raw in book.own())
+        trimmed = book.trimmed_own()
+        kept = [_listed(decode_entry(raw), swarm, ledger) for raw in book.own(without=trimmed)]
+    gone = [
+        Published(sequence=sequence, kind=TRIMMED, digest=digest.hex(), size_bytes=0, clear={}, sealed=False)
+        for sequence, digest in trimmed.items()
+    ]
+    return tuple(sorted([*gone, *kept], key=lambda one: one.sequence))
 
 
 def _listed(entry: Entry, swarm: bytes, ledger: Path) -> Published:

@@ -46,7 +46,7 @@ def contents(swarm_file: Path, ledger: Path, identity: str) -> dict[int, Content
             msg = f"{ledger}: is not {me.name}'s ledger, so it does not open with that identity. Give --identity."
             raise SwarmError(msg)
         keyring = _keys(book, me)
-        own = [decode_entry(raw) for raw in book.own()]
+        own = [decode_entry(raw) for raw in book.own(without=book.trimmed_own())]
         blobs = [entry.payload.content for entry in own if isinstance(entry.payload, Blob)]
         chunks = {hashlib.sha256(content).digest(): content for content in blobs}
         return {entry.sequence: _opened(entry, swarm, keyring, chunks) for entry in own if _is_carrier(entry)}
@@ -70,7 +70,7 @@ def _keys(book: Ledger, me: Identity) -> Keyring:
 
 
 def _wraps(book: Ledger, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for raw in [*(raw for _, raw in book.entries()), *book.own()]:
+    for raw in [*(raw for _, raw in book.entries()), *book.own(without=book.trimmed_own())]:
         payload = decode_entry(raw).payload
         if isinstance(payload, Accept | Propose | Wrap):
             yield from ((payload.key_digest, wrapped) for member, wrapped in payload.wraps if member == key)

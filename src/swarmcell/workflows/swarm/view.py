@@ -1,7 +1,8 @@
 """Looking at a swarm from outside: who is up, where it stands, and its blocks. Reads the log; signs nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from swarmcell.swarm.decide import waiting_for
 from swarmcell.swarm.entries import NO_DIGEST
 from swarmcell.swarm.genesis import Genesis
 from swarmcell.swarm.me import Me
-from swarmcell.swarm.proposals import fault_of
+from swarmcell.swarm.proposals import Decided, fault_of
 from swarmcell.swarm.state import State
 
 
@@ -81,7 +82,11 @@ class SwarmView:
     epoch
         How often the swarm's key was renewed.
     blocks
-        Final blocks, in order.
+        Final blocks, in order. Those whose votes were trimmed from a ledger have none.
+    decided
+        Who decided what a block carried out, by the proposal's digest, as far as the log at hand holds it.
+    known_since
+        When this site first knew a block as final, by height (seconds since 1970, its own clock); only from a ledger.
     waits_for, waited_for
         What the swarm waits for, and whom (names).
     """
@@ -103,6 +108,8 @@ class SwarmView:
     blocks: tuple[Block, ...]
     proposals: tuple[ProposalView, ...]
     ignored: Mapping[str, int]
+    decided: Mapping[bytes, Decided] = field(default_factory=dict)
+    known_since: Mapping[int, int] = field(default_factory=dict)
 
 
 class Onlooker:
@@ -189,10 +196,21 @@ def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:
     ConfigError, TamperedError, SwarmError
         If a file cannot be read, or is not what was agreed on.
     """
-    genesis = swarm_files.load(swarm_file).genesis()
+    return ledger_view(swarm_files.load(swarm_file).genesis(), ledger)
+
+
+def ledger_view(genesis: Genesis, ledger: Path) -> SwarmView:
+    """Say where the swarm of a genesis stands by one peer's own ledger.
+
+    Raises
+    ------
+    SwarmError
+        If the ledger cannot be read.
+    """
     state = State(genesis, identities.verify)
     bodies: list[bytes] = []
     with ledgers.opened_to_look(ledger) as book:
+        since = book.known_since()
         if book.is_trimmed():  # the blocks before its snapshot are known by their bodies only
             state, bodies = memory.recall(book, genesis, Me(NO_DIGEST)).state, book.bodies()
         else:
@@ -200,7 +218,7 @@ def view_ledger(swarm_file: Path, ledger: Path) -> SwarmView:
                 state.apply(position, raw)
     seen = view(state, {}, None)
     blocks = {block.body.height: block for block in (*map(_bare, bodies), *seen.blocks)}
-    return replace(seen, blocks=tuple(blocks[height] for height in sorted(blocks)))
+    return replace(seen, blocks=tuple(blocks[height] for height in sorted(blocks)), known_since=since)
 
 
 def _bare(content: bytes) -> Block:
@@ -241,6 +259,7 @@ def view(state: State, heard: Mapping[bytes, Presence], engine: Health | None) -
         blocks=tuple(state.blocks[height] for height in sorted(state.blocks)),
         proposals=tuple(_proposals(state, names)),
         ignored=dict(state.ignored),
+        decided=dict(state.proposals.decided),
     )
 
 
@@ -286,7 +305,24 @@ def status_json(seen: SwarmView) -> dict[str, Any]:
 def blocks_json(seen: SwarmView) -> list[dict[str, Any]]:
     """Return the blocks as plain values, for programs."""
     before = (None, *seen.blocks)
-    return [_block_json(block, last, _names(seen)) for last, block in zip(before, seen.blocks, strict=False)]
+    return [
+        _block_json(block, last, _names(seen)) | _decision(block, last, seen)
+        for last, block in zip(before, seen.blocks, strict=False)
+    ]
+
+
+def _decision(block: Block, last: Block | None, seen: SwarmView) -> dict[str, Any]:
+    """Say who decided what a block carried out, and since when this site knows the block."""
+    unix_s = seen.known_since.get(block.body.height)
+    since = "" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).isoformat()
+    said = {"position": block.position, "known_since": since, "proposed_by": "", "approved_by": []}
+    found = seen.decided.get(block.body.proposal)
+    if found is None or last is None:
+        return said
+    members = {s.member.signing_key: s.member.name for s in last.body.roster}
+    approvers = sorted(members[key] for key in found.approvers if key in members)
+    proposer = members.get(found.proposer, found.proposer.hex()[:8])
+    return said | {"proposed_by": proposer, "approved_by": approvers}
 
 
 def _names(seen: SwarmView) -> dict[bytes, str]:
