@@ -66,6 +66,12 @@ class Body:
     finished: bool = False
     failure: str = ""
 
+    @property
+    def sites_needed(self) -> int:
+        """How many sites the study needs for its next round, whatever the quorum; 0: it says nothing of that."""
+        needed = self.about.get("sites_needed", 0)
+        return needed if isinstance(needed, int) else 0
+
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         rows: Plain = [[s.member.name, s.member.signing_key, s.member.sealing_key, s.last_round] for s in self.roster]

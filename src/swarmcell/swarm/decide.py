@@ -109,7 +109,8 @@ def waiting_for(state: State, since: int) -> Wait:
     if state.closing is None:
         accepted = {entry.author for entry, _ in state.founding.accepts.values()}
         return Wait("founders to accept", tuple(sorted(members - accepted)), since)
-    needed = f", which needs {state.sites_needed} sites" if state.sites_needed > state.roster.quorum else ""
+    least = state.body.sites_needed if state.body else 0
+    needed = f", which needs {least} sites" if least > state.roster.quorum else ""
     missing = tuple(sorted(_missing(state, state.closing)))
     return Wait(f"contributions to round {state.rounds.number}{needed}", missing, since)
 

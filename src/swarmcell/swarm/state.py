@@ -126,13 +126,7 @@ class State:
     @property
     def min_updates(self) -> int:
         """The least number of contributions that closes a round; more, where the study says that it needs more."""
-        return max(min(self.genesis.min_updates, self.roster.quorum), self.sites_needed)
-
-    @property
-    def sites_needed(self) -> int:
-        """How many sites the study needs for its next round, whatever the quorum; 0: it says nothing of that."""
-        needed = 0 if self.body is None else self.body.about.get("sites_needed", 0)
-        return needed if isinstance(needed, int) else 0
+        return max(min(self.genesis.min_updates, self.roster.quorum), self.body.sites_needed if self.body else 0)
 
     @property
     def is_settled(self) -> bool:
