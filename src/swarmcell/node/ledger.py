@@ -19,37 +19,10 @@ from typing import Any, TypeAlias
 
 from swarmcell import formats
 from swarmcell.errors import InputError, SwarmError, TamperedError
+from swarmcell.node.ledger_tables import DROP_STATES, LOST, MARK_TRIMMED, OWN, SCHEMA, TRIMMED_OWN
 from swarmcell.swarm.duties import CHECKPOINT_BLOCKS
 
 STATES_KEPT = 8  # merged states beside those of late blocks: candidates of the open height; chosen
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS entries (
-    position INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, engine_position INTEGER, raw BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS by_engine_position ON entries (engine_position);
-CREATE TABLE IF NOT EXISTS own (sequence INTEGER PRIMARY KEY, digest BLOB NOT NULL, raw BLOB);
-CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, state BLOB NOT NULL, content BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS times (height INTEGER PRIMARY KEY, unix_s INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS snapshots (
-    number INTEGER PRIMARY KEY CHECK (number = 1), position INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    content BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS states (number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, content BLOB NOT NULL);
-"""
-_OWN = (
-    "SELECT own.sequence, COALESCE(own.raw, entries.raw) FROM own LEFT JOIN entries ON entries.digest = own.digest "
-    "WHERE own.sequence >= ? AND own.sequence <= ? ORDER BY own.sequence"
-)
-_TRIMMED_OWN = (
-    "SELECT own.sequence, own.digest FROM own LEFT JOIN entries ON entries.digest = own.digest "
-    "WHERE own.sequence <= ? AND own.raw IS NULL AND entries.raw IS NULL ORDER BY own.sequence"
-)
-_DROP_STATES = (
-    "DELETE FROM states WHERE number <= (SELECT MAX(number) FROM states) - ? "
-    "AND digest NOT IN (SELECT state FROM blocks, (SELECT MAX(height) AS last FROM blocks) "
-    "WHERE height > last - 3 OR height = last - last % ?)"  # the open base, a due checkpoint
-)
-_LOST = "SELECT {} FROM entries WHERE engine_position IS NULL AND position <= ? ORDER BY position LIMIT ?"
-_MARK_TRIMMED = "INSERT OR REPLACE INTO meta VALUES ('trimmed', x'01')"
 Kept: TypeAlias = tuple[int, bytes, bytes]  # a final block: height, digest of its merged state, bytes of its body
 
 
@@ -218,11 +191,11 @@ class Ledger:
 
     def lost(self, limit: int, bytes_max: int) -> list[bytes]:
         """Return entries that the engine's log is not known to hold, oldest first: one, or as many as fit."""
-        sizes = self._rows(_LOST.format("position, LENGTH(raw)"), (2**62, limit))
+        sizes = self._rows(LOST.format("position, LENGTH(raw)"), (2**62, limit))
         totals = itertools.accumulate(int(size) for _, size in sizes)
         fitting = [position for (position, _), total in zip(sizes, totals, strict=True) if total <= bytes_max]
         last = fitting[-1] if fitting else sizes[0][0] if sizes else 0
-        return [bytes(row[0]) for row in self._rows(_LOST.format("raw"), (last, limit))]
+        return [bytes(row[0]) for row in self._rows(LOST.format("raw"), (last, limit))]
 
     def known(self, digests: Sequence[bytes]) -> frozenset[bytes]:
         """Return those of these digests (at most some thousand) whose entries are stored."""
@@ -251,7 +224,7 @@ class Ledger:
             connection.execute("INSERT OR REPLACE INTO snapshots VALUES (1, ?, ?, ?)", row)
             self._keep(connection, blocks)
             if cursor is not None:
-                connection.execute(_MARK_TRIMMED)
+                connection.execute(MARK_TRIMMED)
                 self._set_cursor(connection, cursor)
 
     def snapshot(self) -> Snapshot | None:
@@ -283,7 +256,7 @@ class Ledger:
                 "DELETE FROM entries WHERE position < MIN(?, (SELECT COALESCE(MAX(position), 0) + 1 FROM snapshots))",
                 (below,),
             )
-            connection.execute(_MARK_TRIMMED)
+            connection.execute(MARK_TRIMMED)
 
     def is_trimmed(self) -> bool:
         """Say whether the entries alone do not hold all that this peer builds on: the snapshot is needed."""
@@ -313,7 +286,7 @@ class Ledger:
             If one of them is gone.
         """
         sequence = first
-        while rows := self._rows(_OWN + " LIMIT 64", (sequence, last)):
+        while rows := self._rows(OWN + " LIMIT 64", (sequence, last)):
             for number, raw in rows:
                 if number in without:
                     continue
@@ -326,7 +299,7 @@ class Ledger:
     def trimmed_own(self) -> dict[int, bytes]:
         """Return the digests of the own entries whose bytes were trimmed, by sequence: no more is known of them."""
         kept = self.snapshot() if self.is_trimmed() else None
-        rows = self._rows(_TRIMMED_OWN, (kept.sequence if kept else 0,))
+        rows = self._rows(TRIMMED_OWN, (kept.sequence if kept else 0,))
         return {int(sequence): bytes(digest) for sequence, digest in rows}
 
     def own_digests(self) -> dict[int, bytes]:
@@ -340,7 +313,7 @@ class Ledger:
         digest = hashlib.sha256(content).digest()
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO states (digest, content) VALUES (?, ?)", (digest, content))
-            connection.execute(_DROP_STATES, (STATES_KEPT, CHECKPOINT_BLOCKS))
+            connection.execute(DROP_STATES, (STATES_KEPT, CHECKPOINT_BLOCKS))
         return digest
 
     def state(self, digest: bytes) -> bytes:
@@ -409,7 +382,7 @@ def opened(path: Path) -> Iterator[Ledger]:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         _check_format(connection, path)
-        connection.executescript(_SCHEMA)
+        connection.executescript(SCHEMA)
         yield ledger
     except sqlite3.Error as error:
         raise trouble(path, error) from error
