@@ -17,6 +17,7 @@ from swarmcell.metrics.estimate import Estimate, undefined
 from swarmcell.metrics.permutation import ChanceTest, cells_test
 from swarmcell.metrics.pooled import calibration_of_donors
 from swarmcell.metrics.resampling import Resamples
+from swarmcell.metrics.score_intervals import wilson
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort
 from swarmcell.workflows.evaluation.scores import THRESHOLDS, UNKNOWN_RATE, UNKNOWN_RATES, CellScores
 from swarmcell.workflows.evaluation.values import (
@@ -35,6 +36,7 @@ KNOWN_SHARE, KNOWN_ACCURACY = "share_not_called_unknown", "accuracy_of_those_not
 SMALLER_IS_BETTER = frozenset({CALIBRATION_ERROR, ERROR_BEFORE, "brier"})
 ONE_DONOR = "no interval: one donor, whose cells are not independent"
 NO_WIDTH = "every resample of the donors gives this figure, so the interval has no width; it is no certainty"
+BY_SCORE = "score interval with donors as trials, because every resample gives this figure"
 ALL_UNKNOWN = "every cell is called unknown"
 
 
@@ -139,7 +141,12 @@ def _estimate(values: FloatArray, resamples: Resamples, level: float, *, reason:
     found = resampling.estimate(values, resamples, reason=reason, level=level)
     if found.value is not None and resamples.n_donors < 2:
         return replace(found, note=ONE_DONOR)
-    return replace(found, note=NO_WIDTH) if resampling.has_no_width(found) else found
+    if not resampling.has_no_width(found) or found.value is None:
+        return found
+    if found.value not in {0.0, 1.0}:
+        return replace(found, note=NO_WIDTH)
+    low, high = wilson(found.value, resamples.n_donors, level=level)
+    return replace(found, low=low, high=high, method="score", note=BY_SCORE)
 
 
 def _per_class(

@@ -20,6 +20,7 @@ from swarmcell.metrics.pooled import allowing_for_few, calibration_of_donors
 from swarmcell.metrics.resampling import Resamples
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
 from swarmcell.workflows.evaluation.cell_figures import (
+    BY_SCORE,
     CALIBRATION_ERROR,
     ERROR_BEFORE,
     calibration_error,
@@ -38,7 +39,6 @@ from swarmcell.workflows.evaluation.values import (
 
 GRID = np.linspace(0, 1, 51)  # where the bands of curves are computed
 BAND_RESAMPLES = 500  # chosen: a band is read by eye
-BY_SCORE = "score interval with donors as trials, because every resample gives this figure"
 
 
 @dataclass(frozen=True, eq=False)
