@@ -30,7 +30,7 @@ def gathered(adata, floors=FLOORS, study=RULES):
 def labelled_apart(adata, rows, label):
     """Return a copy in which these rows have this type."""
     copy = adata.copy()
-    kinds = copy.obs["cell_type"].astype(object).to_numpy()
+    kinds = copy.obs["cell_type"].astype(object).to_numpy(copy=True)  # pandas 3 lends a view that cannot be written
     kinds[rows] = label
     copy.obs["cell_type"] = kinds
     return copy

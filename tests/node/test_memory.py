@@ -265,7 +265,7 @@ def test_reading_a_whole_log_again_takes_up_nothing_that_the_ledger_holds(book, 
         one._recall()
         taken.clear()
         running = asyncio.create_task(one._feed.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             await one._feed.caught_up.wait()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
