@@ -42,8 +42,12 @@ def test_the_bar_of_an_exact_fit_is_full_when_the_fit_is_done(command, tmp_path)
 
 
 def test_a_log_gets_lines_without_bars_and_without_blank_ones(command, tmp_path):
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    odd = [*command, "--runs", "[/odd] runs"]  # no word is taken for markup
+    done = subprocess.run(odd, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=True)
     lines = done.stderr.splitlines()
     assert all(line.strip() for line in lines)
+    assert lines[0].startswith("[/odd] runs/site-a: ")
     assert not any(FULL_BAR in line for line in lines if line.startswith("local: "))
-    assert [line.partition(":")[0] for line in lines if " round(s), best " in line] == ["features", "cell", "patient"]
+    assert [line.partition(":")[0] for line in lines if " round(s), best " in line] == [
+        f"local {stage}" for stage in ("features", "cell", "patient")
+    ]

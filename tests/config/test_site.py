@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swarmcell.config import site
-from swarmcell.errors import ConfigError
+from swarmcell.errors import ConfigError, InputError
 
 
 @pytest.mark.parametrize("text", ["", "name = 1", 'name = "a"\nport = 1', 'name = "a"\n[engine]\nkind = "smoke"', "]["])
@@ -17,7 +17,7 @@ def test_a_wrong_site_file_is_refused(tmp_path, text):
 
 
 def test_a_named_site_file_must_exist(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         site.load_site(tmp_path / "none.toml")
 
 

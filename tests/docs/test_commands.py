@@ -1,12 +1,14 @@
 """No command and no option is undocumented."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NAMED = r"\b(?:sample_data|configs)/[\w./-]*[\w/](?![\w$*<-])"
 
 
 def _module() -> ModuleType:
@@ -41,6 +43,15 @@ def test_every_option_has_a_help_text_and_every_command_an_example(name: str) ->
     assert not silent
     assert "Example:" in command.help
     assert f"swarmcell {name}" in command.help
+
+
+@pytest.mark.parametrize("folder", ["README.md", "docs", "src/swarmcell/cli"])
+def test_every_sample_and_config_that_is_named_is_there(folder: str) -> None:
+    files = [ROOT / folder] if folder.endswith(".md") else sorted((ROOT / folder).rglob("*.*"))
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files if path.suffix in {".md", ".py"}}
+    named = {(name, path) for name, text in texts.items() for path in re.findall(NAMED, text)}
+    assert named
+    assert [(name, path) for name, path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_page_belongs_to_a_command() -> None:

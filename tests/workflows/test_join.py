@@ -3,7 +3,7 @@
 import pytest
 
 from swarmcell.config import swarm_file
-from swarmcell.errors import ConfigError, InputError, SwarmError
+from swarmcell.errors import InputError, SwarmError
 from swarmcell.model.study import Study
 from swarmcell.node import identity
 from swarmcell.workflows.join import refuse_stranger, take_part, take_seat
@@ -36,7 +36,7 @@ def test_an_identity_that_does_not_exist_is_refused(swarm):
 
 
 def test_a_site_file_that_is_named_must_exist(swarm):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         take_seat(swarm, site_file=swarm.with_name("none.toml"))
 
 

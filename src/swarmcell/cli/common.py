@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
+    from rich.text import Text
 
 EXIT_CODES: dict[type[errors.SwarmcellError], int] = {
     errors.UsageError: 2,  # click's own code for a wrong option
@@ -64,9 +65,12 @@ def console() -> "Console":
     return Console(stderr=True, quiet=voice.quiet, highlight=False)
 
 
-def say(text: str) -> None:
-    """Print a line for people, as it stands: no word is taken for markup, and no path is broken in two."""
-    console().print(text, markup=False, soft_wrap=True)
+def say(text: "str | Text", on: "Console | None" = None) -> None:
+    """Print a line for people, as it stands: no word is taken for markup, and no path is broken in two.
+
+    `on` is the console of bars that are shown meanwhile: a line on another one would tear them.
+    """
+    (on or console()).print(text, markup=False, soft_wrap=True)
 
 
 def bars(*columns: "str | ProgressColumn", transient: bool = True) -> "Progress":

@@ -33,7 +33,7 @@ def create(  # noqa: PLR0917 (options are arguments)
 ) -> None:
     """Write a panel of the features that files have in common. It holds names only, no value of any cell.
 
-    Example: `swarmcell panel create sample_data/rna/site-a/sample-1 --reference GRCh38 --out universe.json`
+    Example: `swarmcell panel create sample_data/rna/site-a/A01-1 --reference GRCh38 --out universe.json`
     """
     from swarmcell.cells.readers import ReadOptions
     from swarmcell.errors import UsageError

@@ -146,6 +146,6 @@ def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
             elif event == "markers":
                 bar.console.print(channels_table(about))
             elif event == "file":
-                bar.console.print(f"{about['file']}: {about['n_in']} events in, {about['n_out']} out")
+                say(f"{about['file']}: {about['n_in']} events in, {about['n_out']} out", bar.console)
 
         yield observe

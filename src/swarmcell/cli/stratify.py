@@ -192,8 +192,8 @@ def _observer(progress: "Progress") -> Callable[[str, dict[str, Any]], None]:
             progress.update(tasks["rounds"], completed=facts["round"], description=facts["phase"])
         elif event == "block" and facts.get("kind") == "merge":
             about = facts["about"]
-            progress.console.print(f"block {facts['height']}: {about.get('phase', '')} round {about.get('round', 0)}")
+            say(f"block {facts['height']}: {about.get('phase', '')} round {about.get('round', 0)}", progress.console)
         elif event == "waiting":
-            progress.console.print(waiting(facts))
+            say(waiting(facts), progress.console)
 
     return tell

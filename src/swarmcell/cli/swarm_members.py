@@ -187,7 +187,10 @@ def proposals(
     if json:
         print_json([dict(vars(proposal)) for proposal in seen.proposals])
     console().print(swarm_tables.proposals(seen) if seen.proposals else "no proposal is open")
-    next_command("swarmcell swarm approve", swarm, seen.proposals[0].digest[:16] if seen.proposals else "MEMBER")
+    if seen.proposals:
+        next_command("swarmcell swarm approve", swarm, seen.proposals[0].digest[:16])
+    else:
+        next_command("swarmcell swarm status", swarm)
 
 
 def _end(made: "Ordered", swarm: Path, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from swarmcell.cli.common import (
     console,
     next_command,
     print_json,
+    say,
     say_how_it_goes_on,
     waiting,
 )
@@ -213,27 +214,32 @@ class _StageBars:
 
 def _observer(progress: "Progress") -> "Callable[[str, dict[str, Any]], None]":
     """Return an observer that shows a bar per stage, and prints what else is said."""
+    from rich.text import Text
+
     stages = _StageBars(progress)
+    seen = progress.console
 
     def tell(event: str, facts: dict[str, Any]) -> None:
         if event == "round":
             stages.move(facts)
         elif event == "block":
-            progress.console.print(_block(facts))
+            say(_block(facts), seen)
         elif event == "stage_ended":
             stages.end(facts)
-            progress.console.print(f"{facts['stage']}: {facts['rounds']} round(s), best {facts['best_round']}")
+            said = f"{facts['rounds']} round(s), best {facts['best_round']}"
+            say(f"{facts['model']} {facts['stage']}: {said}", seen)
+        elif event == "note":
+            say(Text.assemble(("note", "bold yellow"), f" {facts['text']}"), seen)
         elif event in _SHOWN:
-            progress.console.print(_SHOWN[event].format(**facts))
+            say(_SHOWN[event].format(**facts), seen)
         elif event == "waiting":
-            progress.console.print(waiting(facts))
+            say(waiting(facts), seen)
 
     return tell
 
 
 _SHOWN = {
     "started": "{run}: {n_cells} training cells of {n_donors} donors",
-    "note": "[bold yellow]note[/bold yellow] {text}",
     "abstains": "abstains: {why}",
     "engine_away": "the engine cannot be reached: {why}",
     "engine_mended": "{what}",
@@ -251,7 +257,8 @@ def _said(facts: dict[str, Any]) -> str:
 
 def _block(facts: dict[str, Any]) -> str:
     about = facts["about"]
-    text = f"block {facts['height']}: {about.get('stage', facts['kind'])} round {about.get('stage_round', 0)}"
+    stands = f"{about.get('stage', facts['kind'])} round {about.get('stage_round', 0)}"
+    text = f"block {facts['height']}: {'the study has ended' if facts['finished'] else stands}"
     text += f", {len(facts['included'])} update(s), state {facts['state'][:12]}"
     if n := about.get("validation_n"):
         text += f", validation accuracy {about['validation_correct'] / n:.3f}"

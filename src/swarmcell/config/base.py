@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from swarmcell.errors import ConfigError
+from swarmcell.errors import ConfigError, InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,14 +22,16 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    InputError
+        If the file is missing or unreadable.
     ConfigError
-        If the file is missing, unreadable or not TOML.
+        If it is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}). Check the path."
-        raise ConfigError(msg) from error
+        raise InputError(msg) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: not a TOML file ({error}). Compare it with the examples in configs/."
         raise ConfigError(msg) from error
@@ -55,8 +57,10 @@ def load(path: Path, model: type[Model]) -> Model:
 
     Raises
     ------
+    InputError
+        If the file cannot be read.
     ConfigError
-        If the file cannot be read, or a key is missing, unknown or impossible.
+        If it is not TOML, or a key is missing, unknown or impossible.
     """
     return parse(read_toml(path), model, source=str(path))
 

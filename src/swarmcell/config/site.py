@@ -75,8 +75,10 @@ def load_site(path: Path | None) -> Site | None:
 
     Raises
     ------
+    InputError
+        If it cannot be read.
     ConfigError
-        If it is missing, or has a missing, unknown or impossible value.
+        If it has a missing, unknown or impossible value.
     """
     if path is None:
         return _read(SITE_FILE) if SITE_FILE.is_file() else None

@@ -23,7 +23,7 @@ import tomli_w
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from swarmcell.errors import ConfigError, InputError, SwarmError, UsageError
+from swarmcell.errors import ConfigError, InputError, OutputError, SwarmError, UsageError
 from swarmcell.files import refuse_existing, refuse_open, write_whole
 from swarmcell.node import os_keyring, passphrase
 
@@ -139,6 +139,12 @@ def create(name: str, *, force: bool = False, protect: bool = False, keyring: bo
     check_name(name)
     path = secret_path(name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_file() and not force:
+        msg = (
+            f"{path}: this identity exists. Show its card: swarmcell identity show {name}. Whoever replaces it with "
+            "--force leaves the swarms that know it, for good."
+        )
+        raise OutputError(msg)
     refuse_existing(path, force=force)
     entry, phrase = os_keyring.keep(name) if keyring else ("", passphrase.chosen(path) if protect else "")
     made = Identity(name, *(nacl.utils.random(KEY_BYTES) for _ in _SECRET_KEYS))
@@ -238,6 +244,9 @@ def load_card(name_or_path: str) -> Card:
         If there is neither, or it is not a card.
     """
     path = Path(name_or_path)
+    if not path.is_file() and path.suffix == ".toml":
+        msg = f"{path}: no such card. Check the path, or ask its owner for it (swarmcell identity show NAME)."
+        raise InputError(msg)
     if not path.is_file():
         return load(name_or_path).card
     content = _read(path)

@@ -33,7 +33,7 @@ def _headline(summary: dict[str, Any]) -> str:
 
 def _cells(qc: dict[str, Any], held_out: set[str]) -> Table:
     reasons = sorted(qc["dropped"])
-    table = Table(title="Cells per donor")
+    table = Table(title="Cells per donor", padding=0)  # ten columns fit into 80 characters
     table.add_column("donor", no_wrap=True)
     table.add_column("held\nout", justify="center")
     for name in ("in", *reasons, "out"):
@@ -60,8 +60,8 @@ def sentences(qc: dict[str, Any]) -> list[str]:
     if "doublets" in qc:
         found = qc["doublets"]
         said.append(
-            f"doublets: {found['called']} of {found['scored']} cells that were scored; a sample below "
-            f"{CELLS_MIN} cells is not"
+            f"doublets: {found['called']} among {found['scored']} cells that were scored (those of samples with "
+            f"{CELLS_MIN} cells or more)"
         )
     return said
 

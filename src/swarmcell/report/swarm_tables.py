@@ -40,8 +40,14 @@ def _head(seen: SwarmView) -> list[str]:
             )
     lines += [f"open proposal {p.digest[:16]}: {_proposed(p, seen)}" for p in seen.proposals if not p.fault]
     if not seen.finished and n_up < seen.quorum:
-        lines.append(f"PAUSED: {n_up} members are up, {seen.quorum} are needed. It goes on by itself when they return.")
+        lines.append(_paused(n_up, seen))
     return lines
+
+
+def _paused(n_up: int, seen: SwarmView) -> str:
+    if not seen.blocks:
+        return f"NOT BEGUN: {n_up} members are up, {seen.quorum} are needed. It begins when they train --join."
+    return f"PAUSED: {n_up} members are up, {seen.quorum} are needed. It goes on by itself when they return."
 
 
 def _proposed(proposal: ProposalView, seen: SwarmView) -> str:
@@ -71,8 +77,9 @@ def _member(member: MemberView) -> tuple[str, ...]:
 
 
 def blocks(seen: SwarmView) -> RenderableType:
-    """Return the blocks, one row each, and what was trimmed of them."""
-    table = Table("block", "kind", "after", "accuracy", "merged or changed", "left out", "state", "commits")
+    """Return the blocks, one row each, and what was trimmed of them; eight columns fit into 80 characters."""
+    names = ("block", "kind", "after", "accuracy", "merged or changed", "left out", "state", "commits")
+    table = Table(*names, padding=0)
     for block in blocks_json(seen):
         n_members = len(block["members"])
         left_out = "; ".join(f"{name}: {reason}" for name, reason in block["left_out"].items())
