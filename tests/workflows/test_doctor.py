@@ -16,7 +16,9 @@ from swarmcell.cli.app import app
 from swarmcell.config import swarm_file
 from swarmcell.config.swarm_file import SwarmConfig
 from swarmcell.model.study import Floors, StrataRule, Study
+from swarmcell.model.training_cells import gather
 from swarmcell.node import identity as identities
+from swarmcell.workflows import earlier_studies
 from swarmcell.workflows.doctor import Check, examine
 
 UNIVERSE = panels.from_ids(["ENSG00000000003", "ENSG00000000005"], ["TSPAN6", "TNMD"], name="two")
@@ -109,6 +111,17 @@ def test_classes_that_stay_at_the_site_and_lowered_floors_are_said(site: Path) -
     assert "lowered the floors" in found(checks, "floors").found
     write_swarm(site, replace(STUDY, floors=Floors()))
     assert not [check for check in examine(swarm=site / "swarm.toml") if check.name == "floors"]
+
+
+def test_few_donors_that_differ_from_an_earlier_study_are_said_before_anything_is_sent(site: Path) -> None:
+    write_swarm(site, replace(STUDY, floors=Floors(donors=2, cells=3)))
+    prepared, names = prepare(site / "a.h5ad"), {"cell_types": STUDY.cell_types, "conditions": STUDY.conditions}
+    cells = gather([("a", schema.read_prepared(prepared))], **names, seed=STUDY.seed)
+    earlier_studies.note(replace(STUDY, name="before"), "ab" * 32, "cd" * 32, cells)
+    assert not [check for check in examine(prepared, swarm=site / "swarm.toml") if check.name == "earlier studies"]
+    fewer = prepare(site / "b.h5ad", n_held=3)
+    check = found(examine(fewer, swarm=site / "swarm.toml"), "earlier studies")
+    assert (check.result, check.found[:27]) == ("warn", "1 training donor(s) differ ")
 
 
 def test_a_study_of_strata_takes_all_donors_and_known_labels_and_is_joined_by_stratify(site: Path) -> None:

@@ -22,11 +22,11 @@ from swarmcell.config.swarm_file import SwarmFile
 from swarmcell.engine.log import Health, Log
 from swarmcell.errors import SwarmcellError
 from swarmcell.model.class_floors import floors_at_sites
-from swarmcell.model.study import Study
 from swarmcell.model.training_cells import gather
 from swarmcell.node import identity as identities
 from swarmcell.node.identity import Identity
 from swarmcell.privacy import accountant
+from swarmcell.workflows import earlier_studies
 from swarmcell.workflows.fitness import faults
 from swarmcell.workflows.floor_words import lowered
 
@@ -154,29 +154,34 @@ def _fit(made: _Examination, adata: "AnnData", file: SwarmFile, source: str) -> 
     if found:
         return
     made.note("cells fit the study", "pass", "same universe, known labels, above the floors")
-    _floors(made, adata, file.study, source)
+    _floors(made, adata, file, source)
     if terms := made.attempt("differential privacy", lambda: accountant.terms_of(file.study)):
         made.note("differential privacy", "pass", terms.sentence())
 
 
-def _floors(made: _Examination, adata: "AnnData", study: Study, source: str) -> None:
-    """Say that the floors are lowered, if they are, and which classes this site would keep to itself."""
+def _floors(made: _Examination, adata: "AnnData", file: SwarmFile, source: str) -> None:
+    """Say whether the floors are lowered, what this site would keep to itself, and what earlier studies give away."""
+    study = file.study
     if warning := lowered(study.floors):
         made.note("floors", "warn", warning, "Found a swarm with the default floors where the sums are of patients.")
-    floors = floors_at_sites(study)
-    if study.strata is not None or floors is None:
+    if study.strata is not None:
         return
+    floors = floors_at_sites(study)
     names = {"cell_types": study.cell_types, "conditions": study.conditions}
     cells = made.attempt(
         "floors of classes", lambda: gather([(source, adata)], **names, seed=study.seed, floors=floors)
     )
-    kept = [note for note in cells.notes if "below the floor" in note] if cells else []
+    if cells is None:
+        return
+    kept = [note for note in cells.notes if "below the floor" in note]
     for note in kept:
         made.note(
             "floors of classes", "warn", note, "Merge rare labels, or agree on secure_aggregation in a new swarm."
         )
-    if cells and not kept:
+    if floors is not None and not kept:
         made.note("floors of classes", "pass", "every class of this site is above them")
+    for said in earlier_studies.said(study, file.digest, cells):
+        made.note("earlier studies", "warn", said, "Think of it before the first entry is signed (data-protection.md).")
 
 
 def _identity(made: _Examination, file: SwarmFile | None, name: str | None) -> Identity | None:

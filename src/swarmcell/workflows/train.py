@@ -23,7 +23,7 @@ from swarmcell.model.study import Study, rules_digest
 from swarmcell.model.training_cells import TrainingCells
 from swarmcell.privacy import accountant
 from swarmcell.privacy.noise import Noised, alone
-from swarmcell.workflows import training_input
+from swarmcell.workflows import earlier_studies, training_input
 from swarmcell.workflows.evaluation import trained_on
 from swarmcell.workflows.fitness import refuse_other_universe
 from swarmcell.workflows.floor_words import agreed, spent_privacy
@@ -192,7 +192,9 @@ def train_in_swarm(
     folder.make()
     settings = _settings("swarm", prepared, study, cells, options) | {"swarm": seat.swarm.digest}
     folder.write_settings(settings)
-    noted = _tell_start(folder, observer, cells, study, [*agreed(study, terms), *cells.notes])
+    earlier = earlier_studies.said(study, seat.swarm.digest, cells)
+    noted = _tell_start(folder, observer, cells, study, [*agreed(study, terms), *earlier, *cells.notes])
+    earlier_studies.note(study, seat.swarm.digest, seat.identity.key.hex(), cells)
     is_shared = study.privacy.cell_digests
     claim = trained_on.claim(folder.path, prepared, seat.swarm.digest, shown=cells.rows if is_shared else None)
     ended = join.take_part(seat, task, run=folder.path, observer=recording(folder, observer), claim=claim)
