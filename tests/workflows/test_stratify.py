@@ -116,6 +116,16 @@ def test_a_model_tells_the_types_and_must_be_the_same_when_patients_are_placed(s
             place_new(path, list(study_files.files), tmp_path / "p", OPTIONS, force=False, observer=quiet)
 
 
+def test_a_swarm_that_counts_the_types_of_a_model_in_another_order_is_refused(study_files) -> None:
+    model = load_model(study_files.merged)
+    rule = replace(RULE, cell_model=model.digest)
+    study = Study(name="s", modality="rna", stages=("features",), cell_types=model.cell_types, strata=rule)
+    sample_table.check_model(study, model, study_files.merged)
+    for types in (model.cell_types[::-1], model.cell_types[:2], ()):
+        with pytest.raises(ModelError, match="cell_types must be the model's, in its order"):
+            sample_table.check_model(replace(study, cell_types=types), model, study_files.merged)
+
+
 def test_clusters_that_a_model_holds_are_counted_for_types(sites: list[Path], tmp_path: Path) -> None:
     rule = ClusterRule(n=3, starts=4)
     study = Study(name="c", modality="rna", stages=("features", "clusters"), clusters=rule)
