@@ -114,9 +114,9 @@ def test_a_peer_that_is_killed_after_its_snapshot_starts_from_it(make_swarm):
 
 
 def test_a_swarm_whose_log_and_ledgers_are_trimmed_is_shown_whole_and_verified_from_a_checkpoint(make_swarm):
-    swarm = make_swarm()
+    swarm = make_swarm(patience_s=PATIENT_S)
     (swarm.folder / "site.toml").write_text('name = "anybody"\nhistory_gb_max = 0\n')
-    assert_same_end([ended(process, 60) for process in swarm.start_all(rounds=36, sleep_s=0.03)], 36)
+    assert_same_end([ended(process) for process in swarm.start_all(rounds=36, sleep_s=0.03)], 36)
     of_log, of_ledger = (), ("--ledger", str(swarm.folder / "site-b" / "ledger.sqlite"))
     for where, first in ((of_log, 10), (of_ledger, 0)):
         said = cli("verify", str(swarm.path), *where).output
