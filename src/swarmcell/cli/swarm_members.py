@@ -71,7 +71,7 @@ def accept(
     say(f"compare the digest with the member that invited you, by telephone: {made.digest}")
     if json:
         print_json({"path": str(made.path), "digest": made.digest, "identity": made.name, "height": made.height})
-    next_command("swarmcell train SITE.h5ad --join", made.path, f"--identity {made.name}")
+    next_command("swarmcell train SITE.h5ad --join", made.path, f"--identity {made.name} --name {made.name}")
 
 
 @app.command("revoke")
