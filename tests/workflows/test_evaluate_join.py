@@ -157,6 +157,7 @@ def test_the_report_and_the_card_show_the_swarm_and_its_timeline(swarm):
     assert "Across the swarm" in page
     assert "AUROC, AUPRC, sensitivity at 0.90 specificity are too low" in page, "bins hold 2 donors or more"
     assert page.count("within which ranks tie") == 3
+    assert "no interval: of bins that hold 2 donors or more" in page, "why the calibration error has none"
     console = Console(width=400)
     with console.capture() as shown:
         evaluation_table.show(result, console)
