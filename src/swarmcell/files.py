@@ -87,6 +87,21 @@ def writing(path: Path, *, force: bool = False, mode: int = 0o644) -> Iterator[P
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path, *, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as error:
+        msg = f"{path}: cannot be made ({error.strerror}). Check the permissions, or choose another place."
+        raise OutputError(msg) from error
+
+
 def refuse_existing_folder(path: Path, *, force: bool, mark: str) -> None:
     """Refuse a folder to write that exists, unless `force` and it is of the kind that holds a file `mark`.
 

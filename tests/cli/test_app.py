@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 from waiting import LIMIT_S
@@ -76,6 +77,18 @@ def imported(program, *arguments):
     return done.stdout, set(done.stdout.rpartition("imported:")[2].split())
 
 
+def damage(whole, damaged):
+    """Write prepared cells with X compressed, and spoil every compressed piece of its values."""
+    ad.read_h5ad(whole).write_h5ad(damaged, compression="gzip")
+    with h5py.File(damaged) as file:
+        values = file["X"]["data"] if hasattr(file["X"], "keys") else file["X"]
+        pieces = [values.id.get_chunk_info(i) for i in range(values.id.get_num_chunks())]
+    with damaged.open("r+b") as file:
+        for piece in pieces:
+            file.seek(piece.byte_offset)
+            file.write(bytes(piece.size))
+
+
 @pytest.fixture(scope="module")
 def broken(study_files, tmp_path_factory):
     """A folder with one file of each kind that must be refused."""
@@ -93,6 +106,8 @@ def broken(study_files, tmp_path_factory):
     (folder / "swarm.toml").write_bytes(swarm)
     (folder / "changed.toml").write_bytes(swarm.replace(b'"test"', b'"text"'))
     (folder / "there.csv").write_text("mine")
+    shutil.copy(study_files.merged, folder / "merged.safetensors")
+    damage(folder / "site-a.h5ad", folder / "damaged.h5ad")
     return folder
 
 
@@ -114,6 +129,19 @@ def test_an_unknown_command_is_refused_and_named(capsys, monkeypatch):
         ("no such invitation", 3, "swarm accept nobody.invitation.toml"),
         ("no such card", 3, "swarm create swarm.toml --founder nobody.card.toml"),
         ("not a single-cell file", 3, "train text.h5ad"),
+        ("a folder in place of a file", 3, "train ."),
+        ("damaged cells", 3, "train damaged.h5ad"),
+        ("damaged cells", 3, "evaluate merged.safetensors damaged.h5ad --out evaluation"),
+        ("damaged cells", 3, "predict merged.safetensors damaged.h5ad --out out.h5ad"),
+        ("damaged cells", 3, "stratify damaged.h5ad"),
+        ("damaged cells", 3, "audit privacy merged.safetensors damaged.h5ad --shadows 0"),
+        ("a file twice", 2, "train site-a.h5ad site-a.h5ad"),
+        ("a file twice", 2, "audit privacy merged.safetensors site-a.h5ad ./site-a.h5ad --shadows 0"),
+        ("options of a swarm without one", 2, "evaluate merged.safetensors site-a.h5ad --wait 5"),
+        ("a name that is no prepared file's", 2, "preprocess site-a.h5ad --out out.csv"),
+        ("a host with a port", 2, "engine card site-a --host hospital.example:4222"),
+        ("a study in place of how to prepare", 5, "preprocess site-a.h5ad --config swarm.toml --out out.h5ad"),
+        ("a folder that cannot be made", 8, "stratify site-a.h5ad --out text.h5ad/strata"),
         ("cells of nobody", 4, "train bare.h5ad"),
         ("an unknown key", 5, "preprocess site-a.h5ad --config typo.toml --out out.h5ad"),
         ("a torn model", 6, "evaluate torn.safetensors site-a.h5ad"),
@@ -132,6 +160,14 @@ def test_each_kind_of_bad_input_has_its_exit_code_and_no_traceback(
     assert out == ""
     assert "Traceback" not in err
     assert sorted(broken.rglob("*")) == before, "something was half-written"
+
+
+def test_damage_that_is_met_while_reading_from_disk_names_the_file(broken, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(broken)
+    code, _, err = run(capsys, monkeypatch, "train", "damaged.h5ad", "--out-of-core", "--runs", tmp_path / "runs")
+    assert code == 3
+    assert "error: damaged.h5ad: cannot be read" in err
+    assert "It is damaged: copy it again" in err
 
 
 def test_a_swarm_without_this_site_is_refused_at_once_and_leaves_nothing(broken, capsys, monkeypatch, tmp_path):

@@ -134,7 +134,9 @@ def broken(path: Path, error: Exception) -> InputError:
     """Return the error to raise for a file that HDF5 cannot read."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     remedy = "It may be truncated: compare its size with the original, and copy it again."
-    if "filter" in reason or "plugin" in reason:
+    if "filter returned failure" in reason:
+        remedy = "It is damaged: copy it again from where it is whole, or make it again."
+    elif "filter" in reason or "plugin" in reason:
         remedy = "Its compression needs a plug-in: pip install hdf5plugin, or write it again with gzip."
     return InputError(f"{path}: cannot be read ({reason}). {remedy}")
 

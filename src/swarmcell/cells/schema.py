@@ -30,6 +30,12 @@ INPUTS = ("counts", "lognorm", "events")
 _UNS_KEYS = ("schema", "modality", "input", "universe_sha256", "universe", "qc", "provenance")
 
 
+def missing(path: Path) -> InputError:
+    """Return the error to raise for a prepared file that is not there."""
+    found = "is a folder; expected a prepared file" if path.is_dir() else "no such file"
+    return InputError(f"{path}: {found}. Make it with: swarmcell preprocess.")
+
+
 def read_prepared(path: Path) -> ad.AnnData:
     """Read a file that `swarmcell preprocess` wrote, and check it.
 
@@ -43,8 +49,7 @@ def read_prepared(path: Path) -> ad.AnnData:
     if path.is_dir() and path.suffix == ".zarr":
         return _read_zarr(path)
     if not path.is_file():
-        msg = f"{path}: no such file. Make it with: swarmcell preprocess."
-        raise InputError(msg)
+        raise missing(path)
     if not is_hdf5(path):
         msg = f"{path}: not an .h5ad file (it is no HDF5). Make one with: swarmcell preprocess."
         raise InputError(msg)

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from swarmcell.cells import hdf5, schema
 from swarmcell.cells.readers.zarr_store import is_zarr
-from swarmcell.errors import CellsError, InputError
+from swarmcell.errors import CellsError
 
 GAP_ROWS = 64  # rows that are read for nothing rather than seek anew; chosen
 RUN_ROWS, RUNS_PER_WINDOW = 1024, 8  # 8,192 cells of 2,000 values each are 131 MB as CSR; chosen
@@ -40,8 +40,7 @@ def open_store(path: Path) -> Any:  # noqa: ANN401 (an h5py file or a zarr group
 
         return zarr.open_group(path, mode="r")
     if not path.is_file():
-        msg = f"{path}: no such file. Make it with: swarmcell preprocess."
-        raise InputError(msg)
+        raise schema.missing(path)
     return hdf5.open_file(path)
 
 
@@ -70,7 +69,8 @@ class _Part:
 
     def _run(self, rows: _Rows) -> Any:  # noqa: ANN401
         first, last = int(rows[0]), int(rows[-1]) + 1
-        block = self._block(first, last)
+        with hdf5.reading(Path(self.source)):
+            block = self._block(first, last)
         return block if np.array_equal(rows, np.arange(first, last)) else block[rows - first]  # a row may come twice
 
     def _block(self, first: int, last: int) -> Any:  # noqa: ANN401

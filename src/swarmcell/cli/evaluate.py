@@ -84,6 +84,9 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     from swarmcell.workflows import comparison
     from swarmcell.workflows import evaluate as workflow
 
+    if join is None and (no_publish or wait or site or identity):
+        msg = "--no-publish, --wait, --site and --identity belong to a swarm: give its file with --join."
+        raise UsageError(msg)
     target = out or model.parent / "evaluation"
     folder.refuse_existing(target, force=force)
     others = named_models(against or [])

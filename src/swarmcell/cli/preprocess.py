@@ -94,7 +94,7 @@ def preprocess(  # noqa: PLR0917 (options are arguments)
     if json:
         print_json(made.summary)
     if dry_run:
-        next_command("swarmcell preprocess", source, "--out", out, " (without --dry-run)")
+        next_command("the same command without --dry-run")
     else:
         next_command("swarmcell train", out)
 

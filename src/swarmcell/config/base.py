@@ -81,5 +81,5 @@ def _reason(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     if error["type"] == "missing":
         return "missing"
     if isinstance(error["input"], dict):  # a rule about several keys; the file has them all
-        return str(error["msg"])
+        return str(error["msg"]).removeprefix("Value error, ")
     return f"{error['msg']} (got {error['input']!r})"

@@ -10,7 +10,8 @@ from swarmcell.cells.cytometry import CytometrySettings
 from swarmcell.cells.labels import Columns, Vocabulary
 from swarmcell.cells.qc import QcSettings
 from swarmcell.cells.split import SplitRule
-from swarmcell.config.base import FrozenModel, parse, read_toml
+from swarmcell.config.base import FrozenModel, kind_of, parse, read_toml
+from swarmcell.errors import ConfigError
 
 
 class Reading(FrozenModel):
@@ -58,11 +59,17 @@ def load(path: Path | None, overrides: Mapping[str, Any]) -> PreprocessConfig:
 
     Raises
     ------
+    InputError
+        If the file cannot be read.
     ConfigError
-        If the file cannot be read, or a key is missing, unknown or impossible.
+        If it is of another kind, or a key is missing, unknown or impossible.
     """
     content = {} if path is None else _resolved(read_toml(path), path.parent)
-    return parse(_merged(content, overrides), PreprocessConfig, source="the options" if path is None else str(path))
+    if {"study", "founders"} & content.keys():
+        msg = f"{path}: {kind_of(content)}, expected how files are prepared, such as configs/rna.toml."
+        raise ConfigError(msg)
+    source = "the options" if path is None else f"{path}, with the options" if overrides else str(path)
+    return parse(_merged(content, overrides), PreprocessConfig, source=source)
 
 
 def _resolved(content: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ because its card was exchanged: there is no authority in the middle that could v
 
 import datetime as dt
 import ipaddress
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,6 +71,15 @@ class ServerCard:
         return (_HEAD + tomli_w.dumps(asdict(self), multiline_strings=True)).encode()
 
 
+def is_host(text: str) -> bool:
+    """Say whether a text is a host's name or address, without a scheme, a port or a path."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?", text) is not None
+    return True
+
+
 def bracketed(host: str) -> str:
     """Return a host as it stands before `:port`; an IPv6 address needs brackets."""
     return f"[{host}]" if ":" in host else host
@@ -91,8 +101,11 @@ def load(path: Path) -> ServerCard:
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}). {remedy}"
         raise InputError(msg) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         msg = f"{path}: not an engine card ({error}). {remedy}"
+        raise ConfigError(msg) from error
+    except TypeError as error:  # another file's keys
+        msg = f"{path}: not an engine card (it holds {', '.join(content)}). {remedy}"
         raise ConfigError(msg) from error
     return card
 

@@ -38,6 +38,7 @@ from swarmcell.workflows.membership_attack import (
     scored,
     scores_of,
 )
+from swarmcell.workflows.training_input import refuse_repeated
 
 LOSS, SHADOWS = "loss threshold", "shadow models"
 
@@ -189,11 +190,14 @@ def audit_privacy(
 
     Raises
     ------
+    UsageError
+        If a file is given twice.
     ModelError
         If a model has no cell task, is corrupt, or does not fit the cells.
     CellsError
         If either side has no donor with labelled cells.
     """
+    refuse_repeated(prepared)
     given = {"this model": model, **(against or {})}
     targets = {name: _opened(path) for name, path in given.items()}
     n_trained = len(protections) + bool(protections)

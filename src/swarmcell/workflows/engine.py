@@ -12,7 +12,7 @@ from swarmcell.config import swarm_file
 from swarmcell.engine import nats_card, server_config
 from swarmcell.engine.nats_card import ServerCard
 from swarmcell.engine.server_config import Cluster
-from swarmcell.errors import ConfigError, InputError
+from swarmcell.errors import ConfigError, InputError, UsageError
 from swarmcell.files import refuse_open, write_whole
 from swarmcell.node import identity
 
@@ -56,10 +56,18 @@ def make_card(card: ServerCard, folder: Path, *, force: bool = False) -> MadeCar
 
     Raises
     ------
+    UsageError
+        If the site's name or the host is not one.
     OutputError
         If a file exists (without `force`) or cannot be written.
     """
     identity.check_name(card.site)
+    if not nats_card.is_host(card.host):
+        msg = (
+            f"--host {card.host}: expected a name or an address alone, such as swarm.hospital-a.example. The ports are "
+            "--client-port, --cluster-port and --websocket-port."
+        )
+        raise UsageError(msg)
     key, certificate = nats_card.make_certificate(card.site, card.host)
     made = ServerCard(
         site=card.site,

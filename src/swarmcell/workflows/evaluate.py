@@ -21,6 +21,7 @@ from swarmcell.errors import CellsError, UsageError
 from swarmcell.model import released
 from swarmcell.model.baselines import SiteOnly
 from swarmcell.model.released import TrainedModel
+from swarmcell.workflows import training_input
 from swarmcell.workflows.evaluation import ledger_facts, sentences
 from swarmcell.workflows.evaluation.cell_figures import cell_task
 from swarmcell.workflows.evaluation.cohort import UNLABELLED, Cohort, gather
@@ -99,7 +100,7 @@ def evaluate(
     ModelError
         If a model is corrupt, does not fit the cells, or was trained on a held-out donor.
     """
-    _refuse_repeated(files)
+    training_input.refuse_repeated(files)
     models = _models(model, against or {})
     with ExitStack() as opened:
         inputs = [opened.enter_context(PreparedFile(path)) for path in files]
@@ -179,14 +180,6 @@ def _progress(observer: Observer) -> Callable[[int], None]:
 def _confounded(alarm: SiteOnly | None) -> Iterator[str]:
     if alarm is not None and alarm.is_alarm:
         yield alarm.sentence()
-
-
-def _refuse_repeated(files: Sequence[Path]) -> None:
-    resolved = [file.resolve() for file in files]
-    for file in files:
-        if resolved.count(file.resolve()) > 1:
-            msg = f"{file}: given twice; its donors would count twice. Name each file once."
-            raise UsageError(msg)
 
 
 def _models(path: Path, against: Mapping[str, Path]) -> list[_Named]:

@@ -97,6 +97,9 @@ def _refuse_other_kind(source: Path, modality: str) -> None:
 
 
 def _refuse_target(out: Path, config: PreprocessConfig, *, force: bool) -> None:
+    if out.suffix not in {".h5ad", ".zarr"} and not out.is_dir():
+        msg = f"{out}: a prepared file is .h5ad or .zarr. Name it so."
+        raise UsageError(msg)
     if not is_zarr_name(out):
         refuse_existing(out, force=force)
     elif config.modality == "cytometry":

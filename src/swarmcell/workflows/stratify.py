@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from swarmcell.errors import CellsError, MergeError, ModelError, UsageError
-from swarmcell.files import write_whole
+from swarmcell.files import make_folder, write_whole
 from swarmcell.model import released as classifiers
 from swarmcell.model.encoding import Array
 from swarmcell.model.learning import Learner
@@ -137,7 +137,7 @@ def stratify_in_swarm(
 
     site, whose = _site(prepared, study, types, covariates, samples)
     _check_floors(whose, study, ", ".join(path.name for path in prepared))
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder, mode=0o700)
     place = Place(f=seat.swarm.swarm.f, label=seat.identity.key.hex(), secret=seat.identity.derive(b"secure-sum"))
     ended = join.take_part(seat, StrataTask(study, site, place, whose), run=folder, observer=observer)
     join.refuse_without_result(ended, "strata")
@@ -349,7 +349,7 @@ def _write(
     samples = _samples(strata, table)
     rows = [{str(key): value for key, value in row.items()} for row in samples.to_dict(orient="records")]
     result = strata_words.result(strata, rows, placed_from=placed_from)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder, mode=0o700)
     write_whole(folder / SAMPLES, samples.to_csv(index=False).encode(), force=True)
     text = json.dumps({**result, "rule": asdict(strata.rule)}, indent=2, sort_keys=True) + "\n"
     write_whole(folder / RESULT, text.encode(), force=True)

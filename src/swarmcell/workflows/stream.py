@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from swarmcell.cells import schema, site_scaling, stored
+from swarmcell.cells import hdf5, schema, site_scaling, stored
 from swarmcell.errors import CellsError, InputError
 
 BLOCK_ROWS = 8192  # chosen: 8192 cells x 2,000 genes are 65 MB dense, 13 MB at a tenth filled
@@ -129,7 +129,8 @@ class PreparedFile:
         first, last = int(rows[0]), int(rows[-1]) + 1
         values_on_disk = self._file["X"]
         dense = not hasattr(values_on_disk, "keys")
-        X: Any = values_on_disk[first:last] if dense else ad.io.sparse_dataset(values_on_disk)[first:last]
+        with hdf5.reading(self.path):
+            X: Any = values_on_disk[first:last] if dense else ad.io.sparse_dataset(values_on_disk)[first:last]
         if len(rows) < last - first:
             X = X[rows - first]
         values = X if dense else X.data
@@ -176,8 +177,7 @@ def _open(path: Path) -> Any:  # noqa: ANN401 (an h5py.File; h5py has no types)
     if path.suffix == ".zarr" and path.is_dir():
         return stored.open_store(path)
     if not path.is_file():
-        msg = f"{path}: no such file. Make it with: swarmcell preprocess."
-        raise InputError(msg)
+        raise schema.missing(path)
     if not schema.is_hdf5(path):
         msg = f"{path}: not an .h5ad file (it is no HDF5). Make one with: swarmcell preprocess."
         raise InputError(msg)

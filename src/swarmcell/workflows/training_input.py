@@ -41,10 +41,11 @@ def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
     Raises
     ------
     UsageError
-        If there is none.
+        If there is none, or one is given twice.
     InputError, CellsError, PanelError
         If one is missing, unreadable or breaks the data contract.
     """
+    refuse_repeated(prepared)
     if not prepared:
         msg = "no prepared file is given. Make one with: swarmcell preprocess."
         raise UsageError(msg)
@@ -52,6 +53,21 @@ def read(prepared: Sequence[Path], *, out_of_core: bool) -> Sources:
         opened = [(path.name, *open_cells(path)) for path in prepared]
         return Sources([(name, adata) for name, adata, _ in opened], tuple(prepared), [X for _, _, X in opened])
     return Sources([(path.name, read_cells(path)) for path in prepared], tuple(prepared))
+
+
+def refuse_repeated(files: Sequence[Path]) -> None:
+    """Refuse a file that is given twice.
+
+    Raises
+    ------
+    UsageError
+        If one is.
+    """
+    resolved = [file.resolve() for file in files]
+    for file in files:
+        if resolved.count(file.resolve()) > 1:
+            msg = f"{file}: given twice; its donors would count twice. Name each file once."
+            raise UsageError(msg)
 
 
 def training_cells(sources: Sources, study: Study, *, publishes: bool = False) -> TrainingCells:
