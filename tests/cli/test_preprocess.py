@@ -147,3 +147,30 @@ def test_a_qc_report_that_exists_is_refused_before_the_work(cells: Path, tmp_pat
     assert isinstance(refused.exception, OutputError)
     assert not out.exists()
     assert report.read_text() == "mine"
+
+
+def test_the_help_states_the_defaults_that_the_configuration_has():
+    import typer
+
+    from swarmcell.config.preprocess import PreprocessConfig
+
+    command = typer.main.get_command(app).commands["preprocess"]
+    stated = {option.opts[0]: option.help or "" for option in command.params if option.param_type_name == "option"}
+    rules = PreprocessConfig()
+    defaults = {
+        "--modality": rules.modality,
+        "--donor-key": rules.columns.donor,
+        "--sample-key": rules.columns.sample,
+        "--condition-key": rules.columns.condition,
+        "--cell-type-key": rules.columns.cell_type,
+        "--split": rules.split.kind,
+        "--seed": rules.split.seed,
+        "--input": rules.input,
+        "--cells-in": rules.reading.cells_in,
+        "--preset": rules.qc.preset,
+        "--doublets": rules.qc.doublets,
+        "--events-per-donor": rules.cytometry.events_per_donor,
+    }
+    assert {flag: stated[flag].partition("[default: ")[2] for flag in defaults} == {
+        flag: f"{value}]" for flag, value in defaults.items()
+    }

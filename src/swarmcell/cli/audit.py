@@ -34,7 +34,7 @@ def privacy(  # noqa: PLR0917 (options are arguments)
         typer.Option(
             "--protect",
             metavar="KEY=VALUE",
-            help="Train here without and with this protection, and attack both: l2=1, epsilon=8. Repeatable.",
+            help="Train here without and with this protection, and attack both: l2=1, epsilon=8; may be repeated.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the result here (.json).")] = None,

@@ -54,7 +54,8 @@ def config(  # noqa: PLR0917 (typer gives them by name)
         list[str] | None, typer.Option("--member", help="Card of another site that may connect; may be repeated.")
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option("--without", help="Name of a revoked site that may connect no more.")
+        list[str] | None,
+        typer.Option("--without", help="Name of a revoked site that may connect no more; may be repeated."),
     ] = None,
     store_gb: Annotated[int, typer.Option("--store-gb", min=1, help="Most that the log may take, in GB.")] = 64,
     out: Folder = Path("engine"),
@@ -81,7 +82,9 @@ def config(  # noqa: PLR0917 (typer gives them by name)
 
 
 Files = Annotated[Path, typer.Argument(help="Folder of the server's files.")]
-Binary = Annotated[Path | None, typer.Option("--binary", help="Path of nats-server; by default it is looked for.")]
+Binary = Annotated[
+    Path | None, typer.Option("--binary", help="Path of nats-server.  [default: where the system finds it]")
+]
 
 
 @app.command("run")

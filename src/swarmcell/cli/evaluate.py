@@ -74,7 +74,9 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     the figures depend on who was held out.
 
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --against site-b=b.safetensors`
+
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad site-b.h5ad --compare`
+
     Example: `swarmcell evaluate runs/site-a/merged.safetensors site-a.h5ad --join swarm.toml`
     """
     from dataclasses import replace

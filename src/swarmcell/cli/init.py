@@ -13,7 +13,8 @@ def init(
     name: Annotated[str, typer.Option(help="Name of this site and of its identity.")] = "site-a",
     out: Annotated[Path, typer.Option(help="Where to write the site file.")] = Path("site.toml"),
     engine_card: Annotated[
-        list[Path] | None, typer.Option("--engine-card", help="Engine card of a server of the cluster; repeat it.")
+        list[Path] | None,
+        typer.Option("--engine-card", help="Engine card of a server of the cluster; may be repeated."),
     ] = None,
     websocket: Annotated[
         bool, typer.Option("--websocket", help="Dial the cluster by WebSocket, which most firewalls let pass.")

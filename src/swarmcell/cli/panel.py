@@ -18,9 +18,11 @@ _SHOWN = 20
 def create(  # noqa: PLR0917 (options are arguments)
     sources: Annotated[list[Path], typer.Argument(help="Files or folders; the features that all of them have.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The panel file to write (.json).")],
-    name: Annotated[str | None, typer.Option("--name", help="Its name; else that of the file.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Its name.  [default: that of the file]")] = None,
     reference: Annotated[str, typer.Option("--reference", help="Where the IDs come from, such as GRCh38.")] = "",
-    modality: Annotated[str | None, typer.Option("--modality", help="rna or cytometry; else told by the file.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="rna or cytometry.  [default: told by the file]")
+    ] = None,
     genome: Annotated[str | None, typer.Option("--genome", help="Genome of a 10x h5 file with several.")] = None,
     input_kind: Annotated[str, typer.Option("--input", help="counts, or lognorm (log-normalised X).")] = "counts",
     aliases: Annotated[

@@ -15,36 +15,61 @@ _KEYS = ("donor", "sample", "condition", "cell_type")
 def preprocess(  # noqa: PLR0917 (options are arguments)
     source: Annotated[Path, typer.Argument(help="A file or folder: 10x mtx or h5, h5ad, zarr, loom, csv, FCS.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The prepared file to write: .h5ad or .zarr.")],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file; options win over it.")] = None,
-    modality: Annotated[str | None, typer.Option("--modality", help="rna or cytometry.")] = None,
-    donor_key: Annotated[str | None, typer.Option("--donor-key", help="Column of the donor.")] = None,
-    sample_key: Annotated[str | None, typer.Option("--sample-key", help="Column of the sample (specimen).")] = None,
-    condition_key: Annotated[str | None, typer.Option("--condition-key", help="Column of the patient label.")] = None,
-    cell_type_key: Annotated[str | None, typer.Option("--cell-type-key", help="Column of the cell label.")] = None,
-    site: Annotated[str | None, typer.Option("--site", help="The site's name; else that of the source.")] = None,
-    sheet: Annotated[
-        list[Path] | None, typer.Option("--sheet", help="Sheet of samples (file, donor, ...) or cells (barcode, ...).")
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A TOML file; options win over it, it over their defaults.")
     ] = None,
-    universe: Annotated[Path | None, typer.Option("--universe", help="The study's feature file (.json).")] = None,
+    modality: Annotated[str | None, typer.Option("--modality", help="rna or cytometry.  [default: rna]")] = None,
+    donor_key: Annotated[str | None, typer.Option("--donor-key", help="Column of the donor.  [default: donor]")] = None,
+    sample_key: Annotated[
+        str | None, typer.Option("--sample-key", help="Column of the sample (specimen).  [default: sample]")
+    ] = None,
+    condition_key: Annotated[
+        str | None, typer.Option("--condition-key", help="Column of the patient label.  [default: condition]")
+    ] = None,
+    cell_type_key: Annotated[
+        str | None, typer.Option("--cell-type-key", help="Column of the cell label.  [default: cell_type]")
+    ] = None,
+    site: Annotated[str | None, typer.Option("--site", help="The site's name.  [default: the source's]")] = None,
+    sheet: Annotated[
+        list[Path] | None,
+        typer.Option("--sheet", help="Sheet of samples (file, donor, ...) or cells (barcode, ...); may be repeated."),
+    ] = None,
+    universe: Annotated[
+        Path | None,
+        typer.Option("--universe", help="The study's feature file (.json).  [default: the features of the source]"),
+    ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="within-site, by-site, by-donor (named in the config) or none.")
+        str | None,
+        typer.Option(
+            "--split", help="within-site, by-site, by-donor (named in the config) or none.  [default: within-site]"
+        ),
     ] = None,
     held_out_site: Annotated[
-        list[str] | None, typer.Option("--held-out-site", help="A site that is held out whole (--split by-site).")
+        list[str] | None,
+        typer.Option("--held-out-site", help="A site that is held out whole (--split by-site); may be repeated."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the split.")] = None,
-    input_kind: Annotated[str | None, typer.Option("--input", help="counts, or lognorm (log-normalised X).")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the split.  [default: 0]")] = None,
+    input_kind: Annotated[
+        str | None, typer.Option("--input", help="counts, or lognorm (log-normalised X).  [default: counts]")
+    ] = None,
     genome: Annotated[str | None, typer.Option("--genome", help="Genome of a 10x h5 file with several.")] = None,
     cells_in: Annotated[
-        str | None, typer.Option("--cells-in", help="Where a table has its cells: rows, columns.")
+        str | None,
+        typer.Option("--cells-in", help="Where a table has its cells: rows, columns or auto.  [default: auto]"),
     ] = None,
     qc: Annotated[bool, typer.Option("--qc/--no-qc", help="Drop cells by the rules of [qc], or keep all.")] = True,
-    preset: Annotated[str | None, typer.Option("--preset", help="cells or nuclei: whose limits QC takes.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="cells or nuclei: whose limits QC takes.  [default: cells]")
+    ] = None,
     doublets: Annotated[
-        str | None, typer.Option("--doublets", help="flag, drop or off: doublets by Scrublet, sample by sample.")
+        str | None,
+        typer.Option("--doublets", help="flag, drop or off: doublets by Scrublet, sample by sample.  [default: flag]"),
     ] = None,
     events_per_donor: Annotated[
-        int | None, typer.Option("--events-per-donor", min=0, help="Cytometry: cap of events per donor; 0 keeps all.")
+        int | None,
+        typer.Option(
+            "--events-per-donor", min=0, help="Cytometry: cap of events per donor; 0 keeps all.  [default: 20000]"
+        ),
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Compress by blosc-lz4: larger; other readers need hdf5plugin.")

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Found a swarm, and look at one.")
 @app.command("create")
 def create(
     config: Annotated[Path, typer.Argument(help="TOML file with the study and the swarm's rules.")],
-    founder: Annotated[list[str], typer.Option(help="A founder: a public card's file, or a local identity's name.")],
+    founder: Annotated[list[str], typer.Option(help="Card (or local identity) of a founder; repeat it for each.")],
     out: Annotated[Path, typer.Option(help="Where to write the swarm file.")] = Path("swarm.toml"),
     secure_aggregation: Annotated[
         bool, typer.Option("--secure-aggregation", help="Hide each site's part, as the line of that name in the study.")
