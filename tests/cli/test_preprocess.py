@@ -174,3 +174,16 @@ def test_the_help_states_the_defaults_that_the_configuration_has():
     assert {flag: stated[flag].partition("[default: ")[2] for flag in defaults} == {
         flag: f"{value}]" for flag, value in defaults.items()
     }
+
+
+def test_names_in_brackets_are_shown_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    donors = [f"[/p{i % 4}]" for i in range(80)]
+    obs = pd.DataFrame({"donor": donors, "cell_type": "[bold] T"}, index=[f"c{i}" for i in range(80)])
+    genes = pd.DataFrame(index=[f"GENE{i}" for i in range(30)])
+    ad.AnnData(rng.poisson(2.0, (80, 30)).astype(np.float32), obs, genes).write_h5ad(tmp_path / "site [red].h5ad")
+    source, out = str(tmp_path / "site [red].h5ad"), str(tmp_path / "out.h5ad")
+    result = CliRunner().invoke(app, ["preprocess", source, "--no-qc", "--out", out], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.stderr
+    assert "[/p3]" in result.stderr
+    assert "site [red]: 80 cells" in result.stderr

@@ -1,8 +1,14 @@
 """Facts about `swarmcell swarm create`."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 
 import pytest
+from terminal import read_to_end
 from typer.testing import CliRunner
 
 from swarmcell.cli.app import app
@@ -74,3 +80,18 @@ def test_a_ledger_that_is_not_there_is_not_made(command, tmp_path):
     assert isinstance(asked.exception, InputError)
     assert "runs/NAME/ledger.sqlite" in str(asked.exception)
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_ctrl_c_is_how_a_watched_swarm_is_left(tmp_path):
+    assert create("site-a", "site-b", "site-c").exit_code == 0
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "swarmcell", "swarm", "status", "swarm.toml", "--watch"]
+    environment = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+    watching = subprocess.Popen(command, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while b"NOT BEGUN" not in shown:  # else the test waits for ever, as for a program that shows nothing
+        shown += os.read(ours, 65536)
+    watching.send_signal(signal.SIGINT)
+    assert b"interrupted" not in shown + read_to_end(ours)
+    assert watching.wait(timeout=60) == 0

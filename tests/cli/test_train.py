@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from terminal import read_to_end
 from waiting import LIMIT_S
 
 FULL_BAR = "━" * 40
@@ -23,14 +24,7 @@ def at_a_terminal(command, folder):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(command, cwd=folder, stdout=theirs, stderr=theirs, env=ENVIRONMENT)
     os.close(theirs)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:  # Linux: the other side was closed
-        pass
-    finally:
-        os.close(ours)
+    shown = read_to_end(ours)
     assert process.wait(timeout=LIMIT_S) == 0, shown.decode()
     return shown.decode()
 

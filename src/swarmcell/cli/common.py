@@ -59,18 +59,18 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what exists at the
 
 
 def console() -> "Console":
-    """Return the console for people: standard error, silent with `--quiet`."""
+    """Return the console for people: standard error, silent with `--quiet`; no name of theirs is taken for markup."""
     from rich.console import Console
 
-    return Console(stderr=True, quiet=voice.quiet, highlight=False)
+    return Console(stderr=True, quiet=voice.quiet, highlight=False, markup=False)
 
 
 def say(text: "str | Text", on: "Console | None" = None) -> None:
-    """Print a line for people, as it stands: no word is taken for markup, and no path is broken in two.
+    """Print a line for people, as it stands: no path is broken in two.
 
     `on` is the console of bars that are shown meanwhile: a line on another one would tear them.
     """
-    (on or console()).print(text, markup=False, soft_wrap=True)
+    (on or console()).print(text, soft_wrap=True)
 
 
 def bars(*columns: "str | ProgressColumn", transient: bool = True) -> "Progress":

@@ -89,20 +89,20 @@ def _observer(out: Path) -> Callable[[str, dict[str, Any]], None]:
 
     def observe(event: str, about: dict[str, Any]) -> None:
         if event == "step":
-            terminal.print(f"\n[bold]{about['title']}[/bold]")
+            terminal.print(f"\n{about['title']}", style="bold")
             latest.clear()
         elif event == "command":
-            terminal.print(f"  {about['who']:7} $ {about['text']}", soft_wrap=True, markup=False)
+            terminal.print(f"  {about['who']:7} $ {about['text']}", soft_wrap=True)
         elif event == "round":
             _show_round(about, latest)
         elif event == "done":
-            terminal.print(f"  {about['who']:7} done in {about['seconds']:.1f} s", markup=False)
+            terminal.print(f"  {about['who']:7} done in {about['seconds']:.1f} s")
 
     def _show_round(about: dict[str, Any], latest: dict[str, str]) -> None:
         loss = about.get("validation_loss")
         text = f"{about.get('stage', '')} {about.get('round', '')}" + (f" loss {loss:.3f}" if loss is not None else "")
         if latest.get(about["who"]) != text:
             latest[about["who"]] = text
-            terminal.print(f"    {about['who']:7} {text}", markup=False)
+            terminal.print(f"    {about['who']:7} {text}")
 
     return observe

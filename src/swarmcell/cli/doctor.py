@@ -54,11 +54,10 @@ def _next(prepared: Path | None, join: Path | None, identity: str | None) -> lis
 
 
 def _table(checks: list) -> object:  # type: ignore[type-arg]
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("check", "result", "found", "remedy", title="swarmcell doctor")
     for check in checks:
-        result = f"[{_COLOURS[check.result]}]{check.result}[/]"
-        table.add_row(check.name, result, escape(check.found), escape(check.remedy))
+        table.add_row(check.name, Text(check.result, _COLOURS[check.result]), check.found, check.remedy)
     return table

@@ -78,10 +78,9 @@ def _stages(card: Any) -> str:  # noqa: ANN401 (a card is JSON)
 
 
 def _comparison(found: "list[Run]", rows: dict[str, list[Any]]) -> "Table":
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("what differs", *(run.name for run in found))
     for key, values in rows.items():
-        table.add_row(key, *(escape("" if value is None else str(value)[:_SHOWN_CHARACTERS]) for value in values))
+        table.add_row(key, *("" if value is None else str(value)[:_SHOWN_CHARACTERS] for value in values))
     return table

@@ -70,6 +70,7 @@ def status(
     Example: `swarmcell swarm status swarm.toml --watch`
     """
     import asyncio
+    import contextlib
 
     from swarmcell.config import swarm_file
     from swarmcell.report import swarm_tables
@@ -78,7 +79,8 @@ def status(
 
     onlooker = open_onlooker(swarm, site_file=site, identity=identity)
     if watch:
-        asyncio.run(_watch(onlooker))
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            asyncio.run(_watch(onlooker))
         return
     seen = asyncio.run(onlooker.look_once())
     if json:
