@@ -12,7 +12,8 @@ from terminal import read_to_end
 from typer.testing import CliRunner
 
 from swarmcell.cli.app import app
-from swarmcell.errors import ConfigError, InputError, OutputError
+from swarmcell.errors import ConfigError, InputError, OutputError, SwarmError
+from swarmcell.node import ledger
 
 runner = CliRunner()
 STUDY = '[study]\nname = "trial"\nmodality = "rna"\n[swarm]\nf = {f}\n'
@@ -73,7 +74,17 @@ def test_a_founder_may_be_given_by_its_card(tmp_path):
     assert json.loads(made.stdout)["quorum"] == 2
 
 
-@pytest.mark.parametrize("command", [["show"], ["show", "--mine"], ["verify"]])
+@pytest.mark.parametrize("command", ["show", "verify", "give-back"])
+def test_a_ledger_of_another_swarm_is_refused_by_name(command, tmp_path):
+    assert create("site-a", "site-b", "site-c").exit_code == 0
+    with ledger.opened(tmp_path / "ledger.sqlite") as book:
+        book.bind(b"another swarm".ljust(32, b"."), bytes(32))
+    asked = runner.invoke(app, ["swarm", command, "--ledger", "ledger.sqlite"])
+    assert isinstance(asked.exception, SwarmError)
+    assert f"a ledger of swarm {b'another '.hex()}, expected one of" in str(asked.exception)
+
+
+@pytest.mark.parametrize("command", [["show"], ["show", "--mine"], ["verify"], ["give-back"]])
 def test_a_ledger_that_is_not_there_is_not_made(command, tmp_path):
     assert create("site-a", "site-b", "site-c").exit_code == 0
     asked = runner.invoke(app, ["swarm", *command, "--ledger", "none.sqlite"])

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import hashlib
+import sqlite3
+import time
 
 import pytest
 from waiting import LIMIT_S, until
@@ -130,3 +132,22 @@ def test_the_log_is_read_again_in_a_new_view_and_ever_more_seldom_where_nothing_
     assert due[:4] == [2_000, 6_000, 14_000, 30_000]
     assert len(due) < 15
     assert rereads.is_due(due[-1] + feed.REREAD_MS_MIN, True, (1, 1))
+
+
+def test_what_a_server_lost_at_the_end_is_noticed_by_who_asks_before_it_leaves(tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "CHECK_EVERY_S", 3600.0)
+
+    async def scenario():
+        await rewrite(tmp_path, [b"1", b"2", b"3", b"4", b"5"])
+        async with reading(tmp_path) as reader:
+            await until(lambda: asyncio.sleep(0, reader.feed.is_whole and len(reader.known) == 5))
+            with contextlib.closing(sqlite3.connect(tmp_path / "swarm.log")) as log:
+                log.execute("DELETE FROM entries WHERE position > 3")
+                log.commit()
+            asked_s = time.monotonic()
+            reader.feed.check_soon()
+            assert not reader.feed.is_whole_since(asked_s)
+            await until(lambda: asyncio.sleep(0, reader.feed.is_whole_since(asked_s)))
+            assert set(await entries(tmp_path)) == reader.known
+
+    asyncio.run(scenario())

@@ -129,3 +129,5 @@ def test_a_swarm_whose_log_and_ledgers_are_trimmed_is_shown_whole_and_verified_f
         assert heights == list(range(heights[0], 37))
     assert blocks[0]["commits"] is None, "who committed to a block that is trimmed cannot be known"
     assert "blocks 0 to " in cli("show", str(swarm.path)).output
+    lacking = json.loads(cli("give-back", str(swarm.path), *of_ledger, "--look", "--json", "--quiet").stdout)
+    assert (lacking["lacking"], lacking["held"] > 100) == (0, True), "what was trimmed is not lost"

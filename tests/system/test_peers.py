@@ -235,3 +235,26 @@ def test_a_deleted_log_is_noticed_and_its_entries_are_given_back(swarm, while_ru
 def test_the_first_round_waits_for_nobodys_patience(make_swarm):
     swarm = make_swarm(patience_s=100 * LIMIT_S)
     assert_same_end([ended(process) for process in swarm.start_all(rounds=1)], 1)
+
+
+def test_a_log_that_lost_its_end_after_all_had_ended_is_given_it_back_by_one_site(make_swarm, monkeypatch):
+    swarm = make_swarm(patience_s=PATIENT_S)
+    for process in swarm.start_all(rounds=3):
+        ended(process)
+    heights = [block["height"] for block in json.loads(cli("show", str(swarm.path), "--json", "--quiet").stdout)]
+    (log,) = [path for path in swarm.folder.glob("swarm.*.log") if path.is_file()]
+    with contextlib.closing(sqlite3.connect(log)) as entries:
+        gone = entries.execute("DELETE FROM entries WHERE position > (SELECT MAX(position) FROM entries) / 2").rowcount
+        entries.commit()
+    (swarm.folder / "runs").mkdir()
+    (swarm.folder / "runs" / "mine").symlink_to(swarm.folder / "site-b")
+    monkeypatch.chdir(swarm.folder)
+    said = " ".join(cli("verify", str(swarm.path)).output.split())
+    assert f"the engine's log lacks {gone} entries that runs/mine/ledger.sqlite holds" in said
+    of_ledger = ("--ledger", "runs/mine/ledger.sqlite")
+    assert f"lacks {gone} of " in cli("give-back", str(swarm.path), *of_ledger, "--look").output
+    assert f"lacked {gone} of " in cli("give-back", str(swarm.path), *of_ledger).output
+    assert "holds all " in cli("give-back", str(swarm.path), *of_ledger).output
+    again = [block["height"] for block in json.loads(cli("show", str(swarm.path), "--json", "--quiet").stdout)]
+    assert again == heights == [0, 1, 2, 3]
+    assert "lacks" not in cli("verify", str(swarm.path)).output

@@ -218,10 +218,16 @@ def verify(  # noqa: PLR0917 (options are arguments)
         say("no merge was computed again: --cells SITE.h5ad (prepared cells of the study) does that")
     for why, n in found.strange.items():
         say(f"{n} entries of the log count for nothing: {why}")
+    for path, n in found.lacking.items():
+        say(f"the engine's log lacks {n} entries that {path} holds")
+        next_command("swarmcell swarm give-back", swarm, "--ledger", path)
     if found.faults:
         msg = "\n  ".join([f"{swarm}: this history is not right:", *found.faults])
         if ledger is None:
-            msg += "\nA server may have lost what members hold: verify their copy, --ledger runs/NAME/ledger.sqlite"
+            msg += (
+                "\nA server may have lost what members hold. Verify a member's copy: --ledger runs/NAME/ledger.sqlite; "
+                "and give the engine back what it lacks: swarmcell swarm give-back"
+            )
         raise TamperedError(msg)
     next_command("swarmcell swarm status", swarm)
 
@@ -236,3 +242,36 @@ def _say_where_it_begins(found: "Verified") -> None:
     for said in found.on_trust:
         say(f"on trust: {said}")
     say("a member's ledger that was never trimmed proves the rest: --ledger runs/NAME/ledger.sqlite")
+
+
+@app.command("give-back")
+def give_back(
+    ledger: Annotated[Path, typer.Option("--ledger", help="The ledger of this site's run: runs/NAME/ledger.sqlite.")],
+    swarm: SwarmFile = Path("swarm.toml"),
+    look: Annotated[bool, typer.Option("--look", help="Only say how many entries the engine's log lacks.")] = False,
+    site: SiteFile = None,
+    identity: Who = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Append to the engine's log what it has lost and this site's ledger holds. Signs nothing.
+
+    Running peers do that by themselves. This is for a log that lost something after all peers had ended.
+
+    Example: `swarmcell swarm give-back swarm.toml --ledger runs/site-a/ledger.sqlite`
+    """
+    from swarmcell.workflows.swarm import give_back as giving
+
+    found = giving.give_back(swarm, ledger, only_look=look, site_file=site, identity=identity)
+    if json:
+        print_json(dict(vars(found)))
+    if not found.lacking:
+        say(f"the engine's log holds all {found.held} entries that this ledger holds")
+    elif look:
+        say(f"the engine's log lacks {found.lacking} of {found.held} entries that this ledger holds")
+        next_command("swarmcell swarm give-back", swarm, "--ledger", ledger)
+        return
+    else:
+        say(f"the engine's log lacked {found.lacking} of {found.held} entries that this ledger holds: given back")
+    next_command("swarmcell swarm verify", swarm)

@@ -28,6 +28,9 @@ _ANNOUNCEMENT_BYTES_MAX = 1024
 _AUTHORS_MAX = 4096
 _ANSWER_EVERY_S = 0.25  # who just arrived asks who is up; answers are not repeated faster
 _ANSWER_WAITS_MAX = 4
+_QUIET_S = 2.0  # without news for so long, the stream's leader is asked
+_ASK_AGAIN_S = 0.25  # once it had some, until a consumer brings them
+_OF_LEADER_MAX = 64
 _QUESTIONS = 5  # after each opening; later, the announcements that come by themselves are enough
 
 
@@ -57,6 +60,7 @@ class NatsLog:
         self._said: dict[bytes, bytes] = {}
         self._answered_s = 0.0
         self._questions = 0
+        self._patience_s = _QUIET_S
 
     async def append(self, entries: Sequence[bytes]) -> list[int]:
         """Append entries; see `Log.append`."""
@@ -77,11 +81,40 @@ class NatsLog:
         """Yield batches for ever; see `Log.follow`."""
         async with self._opened():
             following = nats_pull.follow(self._connection, self._stream, start)
+            both = self._or_of_leader(following, start)
             try:
-                async for batch in following:
+                async for batch in both:
                     yield batch
             finally:
+                await both.aclose()  # type: ignore[attr-defined]
                 await following.aclose()  # type: ignore[attr-defined]
+
+    async def _or_of_leader(
+        self, following: AsyncIterator[list[tuple[int, bytes]]], start: int
+    ) -> AsyncIterator[list[tuple[int, bytes]]]:
+        """Yield what a consumer brings, or, while it brings nothing, what the stream's leader holds.
+
+        A consumer is made by the leader of the cluster's metadata. After a server's death its election may take longer
+        than the stream's own, by ten seconds and more where another server had just come back: entries are taken in
+        then, and nobody could read them.
+        """
+        waiting: asyncio.Task[list[tuple[int, bytes]]] | None = None
+        try:
+            while True:
+                waiting = waiting or asyncio.create_task(_next(following))
+                await asyncio.wait({waiting}, timeout=self._patience_s)
+                if waiting.done():
+                    shown, waiting, self._patience_s = waiting.result(), None, _QUIET_S
+                elif shown := await _of_leader(self._stream, start):
+                    self._patience_s = _ASK_AGAIN_S
+                batch = [(position, raw) for position, raw in shown if position >= start]
+                if batch:
+                    start = batch[-1][0] + 1
+                    yield batch
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
 
     async def trim(self, below: int) -> None:
         """Forget entries below a position; see `Log.trim`."""
@@ -170,6 +203,21 @@ class NatsLog:
         except Unsettled as error:
             msg = f"the engine cannot be told that this site is up ({error})"
             raise EngineError(msg) from error
+
+
+async def _next(following: AsyncIterator[list[tuple[int, bytes]]]) -> list[tuple[int, bytes]]:
+    return await anext(following)
+
+
+async def _of_leader(stream: Stream, start: int) -> list[tuple[int, bytes]]:
+    """Return some entries from a position on; none where the stream has no leader: the reader itself tells that."""
+    found: list[tuple[int, bytes]] = []
+    with contextlib.suppress(EngineError, TimeoutError):
+        async with asyncio.timeout(_QUIET_S):
+            while len(found) < _OF_LEADER_MAX and (rows := await stream.get(start)):
+                found += rows
+                start = rows[-1][0] + 1
+    return found
 
 
 def _about(name: str, info: Mapping[str, Any]) -> str:

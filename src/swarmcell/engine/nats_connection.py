@@ -27,6 +27,14 @@ _DIAL_WAIT_S = 5
 _ANSWER_WAIT_S = (1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 5.0, 10.0)
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.3)
 _PING_EVERY_S = 4  # two unanswered pings end a connection that only looks open
+_REFUSED = "Ask its hospitals to add this site's card: swarmcell engine config --member"
+_UNREACHABLE = "Check [engine] in the site file, the network, and that the servers run."
+_REMEDIES = {
+    "certificate is not yet valid": "This machine's clock is days behind: set it.",
+    "certificate has expired": (
+        "Set this machine's clock if it is ahead; else ask that server's hospital for a new engine card."
+    ),
+}
 T = TypeVar("T")
 
 
@@ -121,11 +129,7 @@ class Connection:
         what = "refuses this site" if refused else "cannot be reached"
         heard = "Authorization Violation" if refused else self._heard
         last = f" ({heard})" if heard else ""
-        remedy = (
-            "Ask its hospitals to add this site's card: swarmcell engine config --member"
-            if refused
-            else "Check [engine] in the site file, the network, and that the servers run."
-        )
+        remedy = _REFUSED if refused else next((r for said, r in _REMEDIES.items() if said in heard), _UNREACHABLE)
         return EngineError(f"the engine at {', '.join(self._address.servers)} {what}{last}. {remedy}")
 
     async def _await_reconnection(self, client: Client) -> None:

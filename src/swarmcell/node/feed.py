@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from swarmcell.engine.log import Log
@@ -66,6 +66,8 @@ class Feed:
         self._take = take
         self._skip = skip
         self._checked_s = 0.0
+        self._compared_s = 0.0  # when the log was last found to hold what was read
+        self._wait: asyncio.Timeout | None = None
         self._read_again = False
         self._mends = True  # until the log is known to hold all that the ledger does
         self._behind = 0  # read up to this position before anything is signed
@@ -77,6 +79,16 @@ class Feed:
     def is_whole(self) -> bool:
         """The engine's log is known to hold all that the ledger does."""
         return not self._mends
+
+    def is_whole_since(self, then_s: float) -> bool:
+        """Say whether the log was found to hold all that the ledger does after this time (of the monotonic clock)."""
+        return self.is_whole and self._compared_s >= then_s
+
+    def check_soon(self) -> None:
+        """Compare the log with what was read now, not at the next turn."""
+        self._checked_s = 0.0
+        if self._wait is not None and not self._wait.expired():
+            self._wait.reschedule(asyncio.get_running_loop().time())
 
     def read_again(self) -> None:
         """Read the log from its first entry again, soon: something was over a limit that has moved since."""
@@ -103,14 +115,21 @@ class Feed:
         try:
             while time.monotonic() - self._checked_s < CHECK_EVERY_S:
                 await self._note_progress(position)
-                async with asyncio.timeout(MEND_EVERY_S if self._mends else CHECK_EVERY_S):  # never wait_for: in
-                    batch = await anext(following)  # Python 3.11 it may swallow a cancellation
+                batch = await self._next(following)
                 await self._take(batch)
                 position = batch[-1][0]
         except TimeoutError:
             pass
         finally:
             await following.aclose()  # type: ignore[attr-defined]
+
+    async def _next(self, following: AsyncIterator[list[tuple[int, bytes]]]) -> Batch:
+        try:
+            async with asyncio.timeout(MEND_EVERY_S if self._mends else CHECK_EVERY_S) as wait:
+                self._wait = wait
+                return await anext(following)  # never by wait_for: in Python 3.11 it may swallow a cancellation
+        finally:
+            self._wait = None
 
     async def _note_progress(self, position: int) -> None:
         if position < self._behind:
@@ -127,6 +146,8 @@ class Feed:
             return await self._skip(first)
         again, self._read_again = self._read_again, False
         stands = await self._stands(cursor)
+        if stands:
+            self._compared_s = time.monotonic()
         if stands and not again:
             return cursor
         start = Cursor((await self._log.health()).first - 1, b"")
@@ -153,5 +174,6 @@ class Feed:
         lost = await asyncio.to_thread(self._ledger.lost, _LOST_BATCH, _LOST_BYTES)
         if not lost:
             self._mends = False
+            self._compared_s = time.monotonic()
             return
         await self._log.append(lost)

@@ -345,20 +345,25 @@ def trouble(path: Path, error: Exception) -> SwarmError:
 
 
 @contextlib.contextmanager
-def opened_to_look(path: Path) -> Iterator[Ledger]:
-    """Open a run's ledger that is there.
+def opened_to_look(path: Path, swarm: bytes = b"") -> Iterator[Ledger]:
+    """Open a run's ledger that is there; with `swarm`, a genesis' digest, only one of that swarm.
 
     Raises
     ------
     InputError
         If there is no such file.
     SwarmError
-        If it cannot be opened, or is not a ledger.
+        If it cannot be opened, is not a ledger, or is another swarm's.
     """
     if not path.is_file():
         msg = f"{path}: no such ledger. A run that joined a swarm has one: runs/NAME/ledger.sqlite."
         raise InputError(msg)
     with opened(path) as ledger:
+        found, _ = ledger.owner()
+        if swarm and found != swarm:
+            which = f"of swarm {found.hex()[:16]}" if found else "of no swarm yet"
+            msg = f"{path}: a ledger {which}, expected one of {swarm.hex()[:16]}. Give the swarm file of its own run."
+            raise SwarmError(msg)
         yield ledger
 
 

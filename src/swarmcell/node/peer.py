@@ -45,6 +45,7 @@ from swarmcell.swarm.state import State
 
 TICK_S = 0.25
 RETRY_REFUSED_S = 60.0
+MENDING_S = 30.0  # after the end, while the log is being given back what a server lost; chosen
 LINGER_S = 10.0  # after the end, for a checkpoint and the log's echo of this peer's last entries; chosen
 
 
@@ -81,6 +82,7 @@ class Peer:
         self._jobs = Jobs(self._stir.set)
         self._ended: Ended | None = None
         self._finished_s = 0.0
+        self._settled_s = 0.0  # since when the log has shown all that this peer had to say
         self._rereads = Rereads()
 
     async def run(self) -> Ended:
@@ -311,11 +313,19 @@ class Peer:
         await self._signer.sign(await self._jobs.in_thread(work.write_checkpoint, self._bench, action))
 
     async def _finish(self, action: ask.Finish) -> None:
-        """End once the others have all that they need of this peer: its entries in the log, and a checkpoint."""
+        """End once the others have all that they need of this peer: its entries in the log, and a checkpoint.
+
+        The log is compared with the ledger once more: what a server lost by now, nobody would give back later.
+        """
         height = self._state.height - 1
-        self._finished_s = self._finished_s or time.monotonic()
-        settled = ("acknowledge", height) in self._me.done and not self._me.unseen and self._feed.is_whole
-        lingers = not settled and time.monotonic() - self._finished_s < LINGER_S
+        now_s = time.monotonic()
+        self._finished_s = self._finished_s or now_s
+        settled = ("acknowledge", height) in self._me.done and not self._me.unseen
+        if settled and not self._settled_s:
+            self._settled_s = now_s
+            self._feed.check_soon()
+        settled = settled and self._feed.is_whole_since(self._settled_s)
+        lingers = not settled and now_s - self._finished_s < (LINGER_S if self._feed.is_whole else MENDING_S)
         if lingers or not (self._jobs.is_idle and self._outbox.is_empty):
             return
         await self._announce()

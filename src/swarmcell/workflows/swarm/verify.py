@@ -50,6 +50,8 @@ class Verified:
         Height of the first block: over 0 where the log's beginning is trimmed, and a checkpoint's block comes first.
     proven, on_trust
         Where it begins at a checkpoint: what that proves, and what is taken on trust; in words.
+    lacking
+        How many entries the engine's log lacks of those that this site's ledgers hold, by the ledger's path.
     faults
         What is wrong with the history; empty if nothing is.
     strange
@@ -65,6 +67,7 @@ class Verified:
     begins: int = 0
     proven: list[str] = field(default_factory=list)
     on_trust: list[str] = field(default_factory=list)
+    lacking: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     strange: dict[str, int] = field(default_factory=dict)
 

@@ -209,7 +209,7 @@ def ledger_view(genesis: Genesis, ledger: Path) -> SwarmView:
     """
     state = State(genesis, identities.verify)
     bodies: list[bytes] = []
-    with ledgers.opened_to_look(ledger) as book:
+    with ledgers.opened_to_look(ledger, genesis.digest) as book:
         since = book.known_since()
         if book.is_trimmed():  # the blocks before its snapshot are known by their bodies only
             state, bodies = memory.recall(book, genesis, Me(NO_DIGEST)).state, book.bodies()
