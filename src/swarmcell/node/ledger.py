@@ -193,15 +193,14 @@ class Ledger:
         """Return entries that the engine's log is not known to hold, oldest first: one, or as many as fit."""
         sizes = self._rows(LOST.format("position, LENGTH(raw)"), (2**62, limit))
         totals = itertools.accumulate(int(size) for _, size in sizes)
-        fitting = [position for (position, _), total in zip(sizes, totals, strict=True) if total <= bytes_max]
-        last = fitting[-1] if fitting else sizes[0][0] if sizes else 0
+        fitting = [at for (at, _), total in zip(sizes, totals, strict=True) if total <= bytes_max]
+        last = (fitting or [at for at, _ in sizes[:1]] or [0])[-1]
         return [bytes(row[0]) for row in self._rows(LOST.format("raw"), (last, limit))]
 
     def known(self, digests: Sequence[bytes]) -> frozenset[bytes]:
         """Return those of these digests (at most some thousand) whose entries are stored."""
-        marks = ", ".join("?" * len(digests))
-        rows = self._rows(f"SELECT digest FROM entries WHERE digest IN ({marks})", digests)  # noqa: S608 (marks only)
-        return frozenset(bytes(row[0]) for row in rows)
+        query = f"SELECT digest FROM entries WHERE digest IN ({', '.join('?' * len(digests))})"  # noqa: S608 (marks)
+        return frozenset(bytes(row[0]) for row in self._rows(query, digests))
 
     @staticmethod
     def _keep(connection: sqlite3.Connection, blocks: Sequence[Kept]) -> None:
@@ -350,19 +349,15 @@ def opened_to_look(path: Path, swarm: bytes = b"") -> Iterator[Ledger]:
 
     Raises
     ------
-    InputError
-        If there is no such file.
-    SwarmError
-        If it cannot be opened, is not a ledger, or is another swarm's.
+    InputError, SwarmError
+        If there is no such file; if it cannot be opened, is not a ledger, or is another swarm's.
     """
     if not path.is_file():
         msg = f"{path}: no such ledger. A run that joined a swarm has one: runs/NAME/ledger.sqlite."
         raise InputError(msg)
     with opened(path) as ledger:
-        found, _ = ledger.owner()
-        if swarm and found != swarm:
-            which = f"of swarm {found.hex()[:16]}" if found else "of no swarm yet"
-            msg = f"{path}: a ledger {which}, expected one of {swarm.hex()[:16]}. Give the swarm file of its own run."
+        if swarm and (found := ledger.owner()[0]) != swarm:
+            msg = f"{path}: a ledger of swarm {found.hex()[:16] or '(none yet)'}, expected one of {swarm.hex()[:16]}."
             raise SwarmError(msg)
         yield ledger
 

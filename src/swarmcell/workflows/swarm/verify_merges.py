@@ -28,6 +28,8 @@ from swarmcell.swarm.payloads import Accept, Blob, Checkpoint, Commit, Propose, 
 from swarmcell.swarm.state import State
 from swarmcell.swarm.views import retrace
 
+_KEPT_AT_ONCE = 256  # entries in one transaction; chosen
+
 
 class Merger:
     """Computes merges again, in a ledger of its own that is thrown away."""
@@ -37,15 +39,15 @@ class Merger:
         self._keyring = Keyring(identity)
         self._bench = Bench(identity, genesis.digest, task, ledger, self._keyring)
         self._ledger = ledger
-        self._seen: set[bytes] = set()
 
     def keep(self, entries: Sequence[bytes]) -> None:
         """Keep the entries of a log at their positions, from 1."""
+        first: dict[bytes, int] = {}
         for position, raw in enumerate(entries, start=1):
-            digest = hashlib.sha256(raw).digest()
-            if digest not in self._seen:
-                self._seen.add(digest)
-                self._ledger.store([Read(position, raw, position)], Cursor(position, digest))
+            first.setdefault(hashlib.sha256(raw).digest(), position)
+        reads = [Read(position, entries[position - 1], position) for position in first.values()]
+        for at in range(0, len(reads), _KEPT_AT_ONCE):
+            self._ledger.store(reads[at : at + _KEPT_AT_ONCE], Cursor(len(entries), b""))
 
     def begin(self, entry: Entry, said: Checkpoint, final: Collection[bytes], kept: Founding) -> None:
         """Take the state that a checkpoint holds, for the merges after it.
