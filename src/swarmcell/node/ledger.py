@@ -356,8 +356,8 @@ def opened_to_look(path: Path, swarm: bytes = b"") -> Iterator[Ledger]:
         msg = f"{path}: no such ledger. A run that joined a swarm has one: runs/NAME/ledger.sqlite."
         raise InputError(msg)
     with opened(path) as ledger:
-        if swarm and (found := ledger.owner()[0]) != swarm:
-            msg = f"{path}: a ledger of swarm {found.hex()[:16] or '(none yet)'}, expected one of {swarm.hex()[:16]}."
+        if swarm and (found := ledger.owner()[0]) not in {b"", swarm}:  # a new one is nobody's yet
+            msg = f"{path}: a ledger of swarm {found.hex()[:16]}, expected one of {swarm.hex()[:16]}."
             raise SwarmError(msg)
         yield ledger
 
