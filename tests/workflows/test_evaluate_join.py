@@ -145,7 +145,7 @@ def test_other_sites_donors_and_a_model_without_a_ledger_are_refused(swarm, stud
 
 def test_the_report_and_the_card_show_the_swarm_and_its_timeline(swarm):
     result = evaluate(swarm / "runs" / "site-b" / "merged.safetensors", [swarm / "site-b.h5ad"], n_bootstrap=50)
-    figures, _ = joined(swarm, "site-b", publish=False)
+    figures, _ = joined(swarm, "site-b")
     alone = model_card(result)
     assert (alone["digests"]["ledger_head"], alone["digests"]["ledger_height"]) == (figures.head, figures.head_height)
     assert result.ledger.timeline == figures.timeline, "without --join the run's own ledger shows it"
