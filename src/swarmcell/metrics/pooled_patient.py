@@ -118,16 +118,29 @@ def patient_figures(
         reason = "the held-out samples of the swarm are of fewer than two conditions"
         return {name: undefined(reason) for name in OF_TWO} | found
     shown = [positive] if len(confusion) == 2 else held.tolist()
-    recalls = []
-    for k in held:
-        share = float(confusion[k, k] / confusion[k].sum())
-        recalls.append(_scored(share, wilson(share, float(donors[k]), level=level), level))
     return {
         "auroc": _mean([_area(of[k], int(k), donors, level) for k in shown], level),
         "auprc": _mean([_precision(of[k], int(k), donors, level) for k in shown], level),
-        "balanced_accuracy": _mean(recalls, level),
+        "balanced_accuracy": balanced_accuracy(confusion, donors, level=level),
         patient.SENSITIVITY: _mean([_sensitivity(of[k], int(k), donors, level) for k in shown], level),
     } | found
+
+
+def balanced_accuracy(confusion: IntArray, donors: IntArray, *, level: float = 0.95) -> Estimate:
+    """Return the mean recall over the conditions that are held, with donors as trials (Zou, Donner 2008).
+
+    Parameters
+    ----------
+    confusion
+        Samples by true and predicted condition, shape `(K, K)`, some of them > 0.
+    donors
+        Donors per condition, shape `(K,)`.
+    """
+    recalls = []
+    for k in np.flatnonzero(confusion.sum(axis=1)):
+        share = float(confusion[k, k] / confusion[k].sum())
+        recalls.append(_scored(share, wilson(share, float(donors[k]), level=level), level))
+    return _mean(recalls, level)
 
 
 def _scored(value: float, ends: tuple[float, float], level: float) -> Estimate:

@@ -17,6 +17,7 @@ from swarmcell.metrics.calibration import reliability_sums
 from swarmcell.metrics.estimate import Estimate
 from swarmcell.metrics.permutation import ChanceTest, conditions_test
 from swarmcell.metrics.pooled import allowing_for_few, calibration_of_donors
+from swarmcell.metrics.pooled_patient import balanced_accuracy
 from swarmcell.metrics.resampling import Resamples
 from swarmcell.metrics.score_intervals import newcombe_auroc, wilson
 from swarmcell.workflows.evaluation.cell_figures import (
@@ -141,13 +142,15 @@ def _one_model(
     if scores.uncalibrated is not None:
         sums[ERROR_BEFORE] = _sums(design, scores.uncalibrated[design.rows], positive)
     figures |= {key: _calibration(by_donor, settings.level) for key, by_donor in sums.items()}
+    confusion = cell.confusion(design.true, predicted, len(cohort.conditions))
+    figures["balanced_accuracy"] = _with_closed_form(figures["balanced_accuracy"], confusion, design)
     curves = {key: reliability(by_donor.sum(axis=0)) for key, by_donor in sums.items()}
     chance = _chance(design, probabilities, settings)
     keys = _curve_keys(cohort, design)
     return PatientFigures(
         model=name,
         figures=figures,
-        confusion=tuple(map(tuple, cell.confusion(design.true, predicted, len(cohort.conditions)).tolist())),
+        confusion=tuple(map(tuple, confusion.tolist())),
         samples=tuple(_sample(cohort, i, scores.probabilities[i]) for i in range(len(cohort.samples))),
         roc={cohort.conditions[k]: _roc(design, probabilities, k) for k in keys},
         precision_recall={cohort.conditions[k]: _precision_recall(design, probabilities, k) for k in keys},
@@ -167,6 +170,16 @@ def _estimate(key: str, values: FloatArray, design: _Design, cohort: Cohort, lev
         ends = _score_interval(key, found.value, design, level)
         return replace(found, low=ends[0], high=ends[1], method="score", note=BY_SCORE) if ends else found
     return found
+
+
+def _with_closed_form(found: Estimate, confusion: IntArray, design: _Design) -> Estimate:
+    """Return the balanced accuracy; no resample tells how few donors a condition has whose samples are all right."""
+    if found.low is None or found.high is None:
+        return found
+    closed = balanced_accuracy(confusion, design.donors_per_condition, level=found.level)
+    ends = (found.low, found.high, closed.low, closed.high)
+    known = [end for end in ends if end is not None]
+    return replace(found, low=min(known), high=max(known))
 
 
 def _score_interval(key: str, value: float, design: _Design, level: float) -> tuple[float, float] | None:
