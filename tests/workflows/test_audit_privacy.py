@@ -36,7 +36,7 @@ def audited(made, **options):
 def test_a_model_that_learnt_labels_by_heart_gives_its_cells_away(files):
     made = files("by-heart", signal=0.0, n_cells=10)  # labels without a pattern: all that is learnt is these cells
     attacks = audited(made, n_shadows=6)
-    assert attacks[LOSS].found.auroc.low > 0.6
+    assert attacks[LOSS].found.auroc.low > 0.55
     assert attacks[SHADOWS].found.auroc.value > 0.6
     assert "can be told" in attacks[LOSS].verdict
 
@@ -80,7 +80,7 @@ def test_an_attack_that_succeeds_on_a_sites_own_update_falls_to_chance_on_the_su
     found = audit_privacy(
         by_heart.merged, [by_heart.cells], n_shadows=0, n_resamples=500, seed=0, against={"own": by_heart.own}
     )
-    assert auroc_of(found, "own").low > 0.6
+    assert auroc_of(found, "own").low > 0.55
     merged = auroc_of(found, "this model")
     assert merged.contains(0.5)
     assert merged.high < auroc_of(found, "own").value
@@ -91,7 +91,7 @@ def test_a_protection_is_measured_and_not_promised(by_heart):
         by_heart.merged, [by_heart.cells], n_shadows=0, n_resamples=500, seed=0, protections=[protection("l2=10")]
     )
     assert [model.name for model in found.models] == ["this model", "unprotected", "l2=10"]
-    assert auroc_of(found, "unprotected").low > 0.6
+    assert auroc_of(found, "unprotected").low > 0.55
     assert auroc_of(found, "l2=10").value < auroc_of(found, "unprotected").value
     assert auroc_of(found, "l2=10").contains(0.5)
 
@@ -107,7 +107,7 @@ def test_under_differential_privacy_the_attack_falls_to_chance_on_the_very_label
             seed=seed,
             protections=[protection("epsilon=1")],
         )
-        assert auroc_of(found, "unprotected").low > 0.6
+        assert auroc_of(found, "unprotected").low > 0.55
         noised.append(auroc_of(found, "epsilon=1").value)
     assert sum(noised) / len(noised) < 0.7, "0.79 without noise; the mean of three draws scatters by 0.05 around 0.55"
 
