@@ -43,7 +43,8 @@ def predict(  # noqa: PLR0917 (options are arguments)
     any size pass in blocks.
 
     A cell that is less like any known type than 95 % of the swarm's inner-validation cells is called unknown
-    (`--unknown-rate`); `obs` holds its novelty. `--unknown-below` goes by the probability alone, which is weaker.
+    (`--unknown-rate`); `obs` holds its novelty. `--unknown-below` goes by the probability alone, which is weaker. Of
+    cells that the model was trained on more are called unknown, for components fit their noise: predict new cells.
 
     With `--explain`, `varm["predicted_cell_type_drivers"]` gets each type's coefficients per standard deviation
     (integrated gradients of a perceptron), and `obs["predicted_condition_contribution"]` what each cell adds to the
