@@ -30,8 +30,14 @@ LEAST_LEFT_OUT = 30  # cells of a type that is left out
 N_RESAMPLES = 1000
 PANELS = (N_GENES, FeatureRule().n_top)
 RULE = FitRule(l2=L2, tolerance=1e-5)  # labels stand still long before probabilities do
-SCORES = ("novelty", "1 - largest probability")
-Values = np.ndarray  # shape (2, 1 + N_RESAMPLES): AUROC of each score, as measured, then on each resample
+RATE = 0.05  # of known cells that may be called unknown: the default of `predict`
+MEASURED = (
+    "AUROC of novelty",
+    "AUROC of 1 - largest probability",
+    "share called unknown",
+    "share of known types called unknown",
+)
+Values = np.ndarray  # shape (n_measured, 1 + N_RESAMPLES): each figure as measured, then on each resample
 
 
 def kang2() -> Measured:
@@ -53,10 +59,10 @@ def figures(repeats: int) -> Iterator[Figure]:
                 _left_out(f"{name} {n_genes} genes, fold {fold}", made_from, X, labels, test)
                 for fold, (_, test) in enumerate(folds)
             ]
-            print(f"\n{name}, {n_genes} genes: AUROC\n\n{_table(found)}", flush=True)
-            for i, what in enumerate(SCORES):
+            print(f"\n{name}, {n_genes} genes\n\n{_table(found)}", flush=True)
+            for i, what in enumerate(MEASURED):
                 values = tuple(float(np.mean([of_type[i, 0] for of_type in one.values()])) for one in found)
-                yield Figure(f"{name}, {n_genes} genes: AUROC of {what}, mean over types", "", values)
+                yield Figure(f"{name}, {n_genes} genes: {what}, mean over types", "", values)
 
 
 def _cells(name: str) -> tuple[sparse.csr_matrix, np.ndarray]:
@@ -75,19 +81,23 @@ def _left_out(
 ) -> dict[str, Values]:
     """Return, for each type with enough cells, how well its cells among `test` are told by a model without it."""
     kinds, n = np.unique(labels, return_counts=True)
-    weights = draw(labels[test].tolist(), n_resamples=N_RESAMPLES, rng=np.random.default_rng(0)).weights
+    weights = draw(labels[test].tolist(), n_resamples=N_RESAMPLES, rng=np.random.default_rng(0)).drawn
     found = {}
     for kind in kinds[n >= LEAST_LEFT_OUT].tolist():
-        of = kept(f"{name} without {kind}", made_from, partial(_judged, X, labels, test, kind, made_from[1]))
-        found[kind] = np.array([auroc(labels[test] == kind, np.array(score), weights) for score in of])
+        judged = partial(_judged, X, labels, test, kind, made_from[1])
+        novelty, doubt, edge = kept(f"{name} without {kind}", made_from, judged)
+        is_new, called = labels[test] == kind, np.array(novelty) >= edge
+        scores = [auroc(is_new, np.array(score), weights) for score in (novelty, doubt)]
+        shares = [weights[:, rows] @ called[rows] / weights[:, rows].sum(axis=1) for rows in (is_new, ~is_new)]
+        found[kind] = np.array([*scores, *shares])
         print(f"{name} without {kind}: {found[kind][0, 0]:.3f}", file=sys.stderr, flush=True)
     return found
 
 
 def _judged(
     X: sparse.csr_matrix, labels: np.ndarray, test: np.ndarray, kind: str, n_genes: int
-) -> tuple[list[float], list[float]]:
-    """Return the novelty, and one minus the largest probability, of each of the `test` cells."""
+) -> tuple[list[float], list[float], float]:
+    """Return the novelty and one minus the largest probability of each of the `test` cells; where "unknown" begins."""
     train = np.setdiff1d(np.flatnonzero(labels != kind), test)
     genes = most_variable(X[train], n_genes)
     X = X[:, genes].tocsr()
@@ -95,7 +105,7 @@ def _judged(
     model = _taught(X[train], y, len(known))
     outputs = model.cell_logits(X[test])
     doubt = -1 / np.exp(outputs - outputs.max(axis=1, keepdims=True)).sum(axis=1)
-    return model.novelty.score(X[test], outputs).tolist(), doubt.tolist()
+    return model.novelty.score(X[test], outputs).tolist(), doubt.tolist(), model.unknown_from(RATE)
 
 
 def _taught(X: sparse.csr_matrix, y: np.ndarray, n_types: int) -> released.TrainedModel:
@@ -110,8 +120,8 @@ def _table(found: Sequence[Mapping[str, Values]]) -> str:
     of_type = {kind: np.mean([one[kind] for one in found], axis=0) for kind in found[0]}
     rows = sorted(of_type.items(), key=lambda item: -item[1][0, 0])
     rows.append(("mean over types", np.mean(list(of_type.values()), axis=0)))
-    lines = [f"| {kind} | {_shown(values[0])} | {_shown(values[1])} |" for kind, values in rows]
-    return "\n".join([f"| left out | {' | '.join(SCORES)} |", "|---|---|---|", *lines])
+    lines = [f"| {kind} | {' | '.join(map(_shown, values))} |" for kind, values in rows]
+    return "\n".join([f"| left out | {' | '.join(MEASURED)} |", "|---" * (len(MEASURED) + 1) + "|", *lines])
 
 
 def _shown(values: np.ndarray) -> str:
