@@ -145,6 +145,14 @@ def test_a_state_has_one_encoding(state: StrataState) -> None:
     assert to_bytes(from_bytes(to_bytes(state))) == to_bytes(state)
 
 
+def test_samples_of_too_many_features_are_refused_before_any_round() -> None:
+    with pytest.raises(ModelError, match="1055 features of a sample; at most 1000"):
+        Stratifier(replace(study_of(), modality="cytometry"), None, n_features=5 + 7 * 150)
+    with pytest.raises(ModelError, match="1005 features"):
+        Stratifier(study_of(n_genes=1000), None, n_features=20_000)
+    Stratifier(study_of(), None, n_features=20_000)
+
+
 def test_a_study_of_classifiers_is_refused() -> None:
     with pytest.raises(ModelError, match=r"no \[study.strata\]"):
         Stratifier(Study(name="x", modality="rna"), None)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from swarmcell.errors import MergeError
+from swarmcell.errors import MergeError, ModelError
 from swarmcell.model import components
 from swarmcell.model.encoding import Array
 from swarmcell.model.fixed import STATISTICS_BITS, Integers
@@ -87,6 +87,22 @@ def _whole(total: Array, what: str) -> Integers:
     return total.astype(np.int64)
 
 
+def check_width(study: Study, rule: StrataRule, n_features: int) -> None:
+    """Check that products of a sample's features can be summed.
+
+    Raises
+    ------
+    ModelError
+        If too many of its `n_features` are kept.
+    """
+    n_types = len(study.counted_types)
+    wide = n_features - n_types
+    kept = n_types + (min(wide, rule.n_genes) if study.modality == "rna" else wide)
+    if kept > components.WIDTH_MAX:
+        msg = f"{kept} features of a sample; at most {components.WIDTH_MAX}. Take fewer markers, or n_genes."
+        raise ModelError(msg)
+
+
 def failed(state: StrataState, words: str) -> StrataState:
     """Return the state of a study that cannot go on."""
     return replace(state, phase="done", failure=words, arrays={})
@@ -111,9 +127,6 @@ def _features(state: StrataState, study: Study, rule: StrataRule, parts: Sequenc
     first, second = _add(parts, "x"), _add(parts, "xx")
     spread = [variance_numerator(n, int(a), int(b)) for a, b in zip(first, second, strict=True)]
     kept, scale = _kept(study, rule, spread, n, len(first))
-    if len(kept) > components.WIDTH_MAX:
-        words = f"{len(kept)} features of a sample; at most {components.WIDTH_MAX}. Choose fewer markers (a universe)."
-        return failed(known, words)
     mean, _ = mean_and_scale(n, first[kept], second[kept])
     arrays: dict[str, Array] = {"kept": kept.astype(np.int32), "mean": mean, "scale": scale}
     share = _site_share(_add(parts, "of_mean"), kept, scale, first, spread, n)

@@ -28,7 +28,7 @@ from swarmcell.model.fixed import STATISTICS_BITS, Floats, Integers
 from swarmcell.model.moments import sums as column_sums
 from swarmcell.model.strata import describe, kmeans
 from swarmcell.model.strata.judge import K_MIN
-from swarmcell.model.strata.merges import Sums, advance, failed, plan_of
+from swarmcell.model.strata.merges import Sums, advance, check_width, failed, plan_of
 from swarmcell.model.strata.state import StrataState, from_bytes, to_bytes
 from swarmcell.model.strata.table import SampleTable
 from swarmcell.model.study import StrataRule, Study, rules_digest
@@ -47,6 +47,11 @@ class Stratifier:
         The site's samples; `None` for one who only merges.
     n_features
         Features of a sample, where the table is `None`.
+
+    Raises
+    ------
+    ModelError
+        If the study is one of classifiers, or a sample has more features than products are summed of.
     """
 
     def __init__(self, study: Study, table: SampleTable | None, *, n_features: int | None = None) -> None:
@@ -55,6 +60,7 @@ class Stratifier:
             raise ModelError(msg)
         self.study, self.table, self.rule = study, table, study.strata
         self._n_features = n_features if table is None else table.features.shape[1]
+        check_width(study, self.rule, self._n_features or 0)
         self._sets: tuple[bytes, dict[tuple[str, int], Integers]] = (b"", {})
 
     def start(self, cells: Mapping[str, Array] | None = None) -> bytes:
