@@ -30,7 +30,6 @@ _ANSWER_EVERY_S = 0.25  # who just arrived asks who is up; answers are not repea
 _ANSWER_WAITS_MAX = 4
 _QUIET_S = 2.0  # without news for so long, the stream's leader is asked
 _ASK_AGAIN_S = 0.25  # once it had some, until a consumer brings them
-_OF_LEADER_MAX = 64
 _QUESTIONS = 5  # after each opening; later, the announcements that come by themselves are enough
 
 
@@ -210,13 +209,12 @@ async def _next(following: AsyncIterator[list[tuple[int, bytes]]]) -> list[tuple
 
 
 async def _of_leader(stream: Stream, start: int) -> list[tuple[int, bytes]]:
-    """Return some entries from a position on; none where the stream has no leader: the reader itself tells that."""
+    """Return what comes in a short while; nothing where the stream has no leader: the reader itself tells that."""
     found: list[tuple[int, bytes]] = []
     with contextlib.suppress(EngineError, TimeoutError):
         async with asyncio.timeout(_QUIET_S):
-            while len(found) < _OF_LEADER_MAX and (rows := await stream.get(start)):
-                found += rows
-                start = rows[-1][0] + 1
+            async for row in stream.of_leader(start):
+                found.append(row)  # noqa: PERF401 (what came before the time was up counts)
     return found
 
 

@@ -24,8 +24,6 @@ _HEARTBEAT_S = 0.5
 _SILENCE_S = 2.0  # four heartbeats
 _ASK_FOR_S = 30.0
 _FORGET_AFTER_S = 15  # an idle consumer is removed by the server
-_NO_END = 2**63
-_FROM_LEADER_MAX = 64  # entries at a time that one replica lacks; a reader asks again for more
 _DONE = {"404", "408", "409"}  # nothing (more) to send, time is up, or over the size that was asked for
 
 
@@ -163,7 +161,7 @@ async def read(connection: Connection, stream: Stream, start: int, limit: int) -
     if following or found[-1:] != shown[-1:]:
         return found[:limit]
     end = found[-1][0] + 1 if found else start
-    return found + await _of_leader(stream, end, limit - len(found))
+    return found + [row async for row in stream.of_leader(end, limit - len(found))]
 
 
 async def _drain(puller: Puller, limit: int) -> tuple[list[tuple[int, bytes]], int]:
@@ -183,23 +181,11 @@ async def _without_holes(stream: Stream, start: int, shown: Sequence[tuple[int, 
     found: list[tuple[int, bytes]] = []
     for position, raw in shown:
         if start < position:
-            found += await _of_leader(stream, start, _FROM_LEADER_MAX, below=position)
+            found += [row async for row in stream.of_leader(start, below=position)]
             if found and found[-1][0] + 1 < position:
                 break
         found.append((position, raw))
         start = position + 1
-    return found
-
-
-async def _of_leader(stream: Stream, start: int, limit: int, below: int = _NO_END) -> list[tuple[int, bytes]]:
-    """Return what the stream's leader holds from one position on, and below another; none where it was trimmed."""
-    found: list[tuple[int, bytes]] = []
-    while start < below and len(found) < min(limit, _FROM_LEADER_MAX):
-        rows = await stream.get(start)
-        if not rows or rows[0][0] >= below:
-            break
-        found += rows
-        start = rows[0][0] + 1
     return found
 
 

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from swarmcell.engine.nats_connection import ApiError, Connection, read_answer
@@ -19,6 +19,8 @@ from swarmcell.errors import EngineError
 API = "$JS.API"
 WINDOW_BYTES_MAX = 4 * 1024 * 1024  # sent ahead of their acknowledgements; chosen
 WINDOW_ENTRIES_MAX = 64
+FROM_LEADER_MAX = 64  # entries at a time, for they are asked for one by one; a reader asks again for more
+_NO_END = 2**63
 _FIRST_WAIT_S = 2.0
 _WINDOW_BYTES_PER_S, _BYTES_PER_S = 4_000_000, 500_000  # a slow line is not a dead server: 4 Mbit/s at least; chosen
 _SECOND_NS = 1_000_000_000
@@ -151,6 +153,17 @@ class Stream:
             return [read_stored(answer)]
 
         return await self._connection.insist("read the log", attempt)
+
+    async def of_leader(
+        self, start: int, limit: int = FROM_LEADER_MAX, *, below: int = _NO_END
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield entries of the stream's leader from one position on and below another; none where it was trimmed."""
+        for _ in range(min(limit, FROM_LEADER_MAX)):
+            rows = await self.get(start) if start < below else []
+            if not rows or rows[0][0] >= below:
+                break
+            yield rows[0]
+            start = rows[0][0] + 1
 
     async def purge(self, below: int) -> None:
         """Forget all entries below a position; what lies beyond the end is left alone."""
