@@ -9,6 +9,7 @@ import time
 
 import pytest
 from nats_cluster import NatsCluster, free_ports, missing_binary
+from waiting import LIMIT_S, until
 
 from swarmcell.engine import nats_connection, nats_pull
 from swarmcell.engine.nats import NatsLog
@@ -55,6 +56,13 @@ def impatient(monkeypatch):
     monkeypatch.setattr(nats_connection, "CONNECT_WAIT_S", 1.0)
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """On a busy machine an election takes as long as it takes."""
+    monkeypatch.setattr(nats_connection, "CALL_WAIT_S", LIMIT_S)
+    monkeypatch.setattr(nats_connection, "CONNECT_WAIT_S", LIMIT_S)
+
+
 def run(coroutine):
     return asyncio.run(coroutine)
 
@@ -62,13 +70,13 @@ def run(coroutine):
 # -- who may connect, and do what ------------------------------------------------------------------------------------
 
 
-def test_a_site_whose_key_the_cluster_does_not_know_is_refused_at_once(nats_cluster):
+def test_a_site_whose_key_the_cluster_does_not_know_is_refused_at_once(nats_cluster, patient):
     async def scenario():
         began = time.monotonic()
         async with nats_cluster.opened(secret=STRANGER) as log:
             with pytest.raises(EngineError, match=r"refuses this site.*Authorization Violation.*--member"):
                 await log.read(1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < LIMIT_S / 2, "it waited for what no waiting mends"
 
     run(scenario())
 
@@ -373,10 +381,7 @@ def test_who_arrives_hears_at_once_who_is_up(nats_cluster, swarm):
             await log.announce(b"a" * 32, b"up")
             await asyncio.sleep(0.1)
             async with nats_cluster.opened(swarm=swarm, first="site-c", secret=MEMBER) as late:
-                until = time.monotonic() + 5
-                while not (seen := await late.announcements()):
-                    assert time.monotonic() < until
-                    await asyncio.sleep(0.05)
+                seen = await until(late.announcements)
             assert seen[b"a" * 32].content == b"up"
 
     run(scenario())
@@ -431,7 +436,7 @@ def test_a_follower_notices_that_its_last_entry_is_another_now(nats_cluster, swa
 # -- servers that die ------------------------------------------------------------------------------------------------
 
 
-def test_appends_and_a_follower_survive_the_leader_and_the_restarted_server_catches_up(own_cluster):
+def test_appends_and_a_follower_survive_the_leader_and_the_restarted_server_catches_up(own_cluster, patient):
     cluster = own_cluster
 
     async def scenario():
@@ -448,33 +453,23 @@ def test_appends_and_a_follower_survive_the_leader_and_the_restarted_server_catc
             for i in range(20):
                 await writer.append([f"before {i}".encode()])
             cluster.kill(leader)
-            killed = time.monotonic()
-            positions = await writer.append([b"after"])
-            append_s = time.monotonic() - killed
-            assert positions == [21]
+            assert await writer.append([b"after"]) == [21]
             for i in range(20):
                 await writer.append([f"later {i}".encode()])
-            while len(got) < 41:
-                await asyncio.sleep(0.02)
-                assert not following.done(), following.exception()
-                assert time.monotonic() - killed < 30
+            await until(lambda: len(got) >= 41 or following.done())
+            assert not following.done(), following.exception()
             following.cancel()
             wanted = [f"before {i}" for i in range(20)] + ["after"] + [f"later {i}" for i in range(20)]
             assert [(position, raw.decode()) for position, raw in got] == list(enumerate(wanted, 1))
             cluster.start(leader)
-        assert append_s < 15
         await cluster.ready()
         async with cluster.opened(first=leader) as log:
-            deadline = time.monotonic() + 20
-            while len(await log.read(1)) < 41:  # a replica that still catches up shows the beginning only
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.1)
             assert len(await log.read(1)) == 41
 
     run(scenario())
 
 
-def test_below_a_majority_appends_fail_loudly_and_go_on_when_servers_return(own_cluster, monkeypatch):
+def test_below_a_majority_appends_fail_loudly_and_go_on_when_servers_return(own_cluster, patient, monkeypatch):
     cluster = own_cluster
 
     async def scenario():
@@ -489,13 +484,7 @@ def test_below_a_majority_appends_fail_loudly_and_go_on_when_servers_return(own_
                 with pytest.raises(EngineError, match="most of its servers"):
                     await log.append([b"b"])
             cluster.start(*gone)
-            until = time.monotonic() + 40
-            while True:
-                try:
-                    (position,) = await log.append([b"c"])
-                    break
-                except EngineError:
-                    assert time.monotonic() < until
+            (position,) = await log.append([b"c"])
             entries = await log.read(1)
             assert entries[0] == (1, b"a")
             assert dict(entries)[position] == b"c"
@@ -504,7 +493,7 @@ def test_below_a_majority_appends_fail_loudly_and_go_on_when_servers_return(own_
     run(scenario())
 
 
-def test_all_servers_killed_at_once_lose_nothing_that_was_acknowledged(own_cluster):
+def test_all_servers_killed_at_once_lose_nothing_that_was_acknowledged(own_cluster, patient):
     cluster = own_cluster
 
     async def scenario():
@@ -514,13 +503,13 @@ def test_all_servers_killed_at_once_lose_nothing_that_was_acknowledged(own_clust
             await log.append(wanted)
             cluster.stop()
             cluster.start()
-            until = time.monotonic() + 40
-            while True:
-                with contextlib.suppress(EngineError):
-                    found = [raw for _, raw in await log.read(1)]
-                    assert found == wanted[: len(found)]
-                    if found == wanted:  # a replica that still catches up shows the beginning only
-                        break
-                assert time.monotonic() < until
+            found = []
+
+            async def are_all():
+                found[:] = [raw for _, raw in await log.read(1)]
+                return found != wanted[: len(found)] or found == wanted
+
+            await until(are_all)  # who has just been elected may not have read its own disk to the end
+            assert found == wanted
 
     run(scenario())

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 
 import pytest
+from waiting import LIMIT_S
 
 from swarmcell.engine import nats_pull
 
@@ -34,7 +35,7 @@ def test_entries_are_read_from_the_streams_leader_and_each_once(log, metadata):
         seen = []
         await log.append([b"%d" % i for i in range(1, 100)])
         following = log.follow(3)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             while len(seen) < 97:
                 seen += await anext(following)
             metadata.set()  # the consumer begins where nothing had been read
@@ -57,7 +58,7 @@ def test_who_follows_a_log_without_news_goes_at_once(log, metadata):
         assert not waiting.done()
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT_S):
             await following.aclose()
             await log.close()
 
