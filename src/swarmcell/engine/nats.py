@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from swarmcell.engine import nats_pull
 from swarmcell.engine.log import ENTRY_BYTES_MAX, READ_ENTRIES_MAX, Announcement, Health
 from swarmcell.engine.nats_address import NatsAddress
-from swarmcell.engine.nats_connection import Connection, Unsettled
+from swarmcell.engine.nats_connection import Connection, Unsettled, cancel
 from swarmcell.engine.nats_keys import user_key
 from swarmcell.engine.nats_stream import Stream
 from swarmcell.errors import EngineError
@@ -112,7 +112,7 @@ class NatsLog:
                     yield batch
         finally:
             if waiting is not None:
-                waiting.cancel()
+                await cancel(waiting)
                 await asyncio.gather(waiting, return_exceptions=True)
 
     async def trim(self, below: int) -> None:

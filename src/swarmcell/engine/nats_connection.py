@@ -101,9 +101,7 @@ class Connection:
         refusal.cancel()
         if dialling.done() and dialling.exception() is None:
             return client
-        while not dialling.done():  # the client swallows a cancellation now and then
-            dialling.cancel()
-            await asyncio.wait({dialling}, timeout=0.1)
+        await cancel(dialling)
         await _end(client)
         raise self._unreachable(refused=refused.is_set())
 
@@ -222,6 +220,13 @@ class Connection:
         client, self._client = self._client, None
         if client is not None:
             await _end(client)
+
+
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it is: the client swallows a cancellation now and then."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
 
 
 def read_answer(content: bytes) -> dict[str, Any]:
