@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from benchmarks.figures import Figure
-from swarmcell.model.contribution import Contribution, MergeOutcome, Slot, screen, stamp
+from swarmcell.model.contribution import Contribution, Kind, MergeOutcome, Slot, screen, stamp
 from swarmcell.model.encoding import Named, encode
 from swarmcell.model.state import MergedState, from_bytes, to_bytes
 from swarmcell.privacy import secure_state
@@ -49,6 +50,14 @@ class Adding:
     def slots(self, state: bytes) -> dict[str, Slot]:
         """Return what a site has in form."""
         return SLOTS if state else {}
+
+    def envelope(self, state: bytes, *, weight: int) -> tuple[Kind, dict[str, Any]]:
+        """Return what a sum of all sites is called."""
+        return "statistics", stamp(from_bytes(state), weight=weight)
+
+    def failed(self, state: bytes, text: str) -> bytes:
+        """Return the state of a study that cannot go on."""
+        return to_bytes(replace(from_bytes(state), failure=text))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks import bench_secure_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -338,3 +339,9 @@ def lab_of_cells():
                 return study_state(raw)
 
     return learn
+
+
+def test_what_is_measured_of_secret_sums_is_right_after_drop_outs():
+    plain, secret, dropped, is_right = bench_secure_sum.one_run()
+    assert is_right
+    assert (plain.rounds, secret.rounds, dropped.rounds) == (1, 2, 2)
