@@ -5,12 +5,13 @@ What `append` has returned for is durable and will be read by all, at that posit
 (a retry): readers count an entry once, by its digest. Liveness (`announce`) is apart from the log and never stored.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 ENTRY_BYTES_MAX = 1_000_000  # what the encoding allows; below the 1 MiB of a NATS message, with room for headers
 READ_ENTRIES_MAX = 1024
+GIVE_BACK_BYTES_MAX = 8 * 1024 * 1024  # of what a log has lost, appended at once; chosen
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,17 @@ class Log(Protocol):
     async def close(self) -> None:
         """Let go of connections and files; idempotent."""
         ...
+
+
+def in_batches(entries: Iterable[bytes], *, entries_max: int, bytes_max: int) -> Iterator[list[bytes]]:
+    """Cut entries, in this order, into batches of at most so many and so large; one larger entry is one of its own."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in entries:
+        if batch and (size + len(raw) > bytes_max or len(batch) >= entries_max):
+            yield batch
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw)
+    if batch:
+        yield batch

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from swarmcell.engine.log import in_batches
 from swarmcell.engine.nats_connection import ApiError, Connection, read_answer
 from swarmcell.errors import EngineError
 
@@ -186,15 +187,7 @@ def refuse_lost(error: ApiError) -> None:
 
 def _windows(entries: Sequence[bytes]) -> list[list[bytes]]:
     """Cut entries into what may be under way at once."""
-    windows: list[list[bytes]] = []
-    size = WINDOW_BYTES_MAX + 1
-    for raw in entries:
-        size += len(raw)
-        if size > WINDOW_BYTES_MAX or len(windows[-1]) >= WINDOW_ENTRIES_MAX:
-            windows.append([])
-            size = len(raw)
-        windows[-1].append(raw)
-    return windows
+    return list(in_batches(entries, entries_max=WINDOW_ENTRIES_MAX, bytes_max=WINDOW_BYTES_MAX))
 
 
 def _acknowledged(content: bytes) -> int:

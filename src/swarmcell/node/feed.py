@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from swarmcell.engine.log import Log
+from swarmcell.engine.log import GIVE_BACK_BYTES_MAX, READ_ENTRIES_MAX, Log
 from swarmcell.errors import EngineError
 from swarmcell.node.ledger import Cursor, Ledger
 
@@ -23,7 +23,6 @@ MEND_EVERY_S = 0.5
 BACKOFF_S_MAX = 5.0
 REREAD_MS_MIN = 2_000  # chosen: gaps close by themselves within a moment while entries arrive
 REREAD_MS_MAX = 3_600_000
-_LOST_BATCH, _LOST_BYTES = 1024, 8 * 1024 * 1024  # entries given back at once; chosen
 Batch = Sequence[tuple[int, bytes]]
 
 
@@ -171,7 +170,7 @@ class Feed:
         await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311 (spreads the peers, guards nothing)
         if (await self._log.health()).last > position:
             return  # somebody else has begun: read first
-        lost = await asyncio.to_thread(self._ledger.lost, _LOST_BATCH, _LOST_BYTES)
+        lost = await asyncio.to_thread(self._ledger.lost, READ_ENTRIES_MAX, GIVE_BACK_BYTES_MAX)
         if not lost:
             self._mends = False
             self._compared_s = time.monotonic()

@@ -7,7 +7,7 @@ what lies below.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 from swarmcell.engine.log import Log
@@ -105,23 +105,26 @@ def kept_block(block: Block) -> tuple[int, bytes, bytes]:
 
 async def newest_checkpoint(log: Log, state: State) -> State | None:
     """Return a state from the newest checkpoint in the log that lies beyond `state` and that its roster vouches for."""
-    best, position = None, 0
-    while batch := await log.read(position + 1):
-        for _, raw in batch:
-            best = _later(state, best, raw) or best
-        position = batch[-1][0]
-    return best
+    newest = None
+    async for later in _checkpoints(log, state):
+        newest = later
+    return newest
 
 
 async def first_checkpoint(log: Log, state: State) -> State | None:
     """Return a state from the first checkpoint in the log that lies beyond `state` and that its roster vouches for."""
-    position = 0
+    async with contextlib.aclosing(_checkpoints(log, state)) as found:
+        return await anext(found, None)
+
+
+async def _checkpoints(log: Log, state: State) -> AsyncGenerator[State, None]:
+    """Yield states from checkpoints beyond `state`, each later than the one before, as the log is read."""
+    best, position = None, 0
     while batch := await log.read(position + 1):
         for _, raw in batch:
-            if (found := _later(state, None, raw)) is not None:
-                return found
+            if (later := _later(state, best, raw)) is not None:
+                yield (best := later)
         position = batch[-1][0]
-    return None
 
 
 def _later(state: State, best: State | None, raw: bytes) -> State | None:

@@ -129,16 +129,13 @@ class Peer:
 
     async def _take(self, batch: Batch) -> None:
         """Apply a batch of the engine and store what the ledger lacks; then look what is to be done."""
-        digests = [hashlib.sha256(raw).digest() for _, raw in batch]
-        cursor = Cursor(batch[-1][0], digests[-1])
+        cursor = Cursor(batch[-1][0], hashlib.sha256(batch[-1][1]).digest())
         async with self._stored:
             blocks: list[Block] = []
-            known = frozenset[bytes]()
-            if not self._feed.is_whole:  # this may be the whole log once more
-                known = await asyncio.to_thread(self._ledger.known, digests)
+            known = await self._known(batch)
             reads = [
-                Read(at, raw, None if digest in known and self._state.is_settled else self._apply(raw, blocks))
-                for (at, raw), digest in zip(batch, digests, strict=True)
+                Read(at, raw, None if at in known and self._state.is_settled else self._apply(raw, blocks))
+                for at, raw in batch
             ]
             await asyncio.to_thread(self._ledger.store, reads, cursor, [*map(memory.kept_block, blocks)])
             for block in blocks:
@@ -146,6 +143,14 @@ class Peer:
             if self._memory.is_due:
                 await self._tidy()
         self._stir.set()
+
+    async def _known(self, batch: Batch) -> frozenset[int]:
+        """Return the positions of what the ledger holds; looked up only where this may be the whole log once more."""
+        if self._feed.is_whole:
+            return frozenset()
+        digests = {at: hashlib.sha256(raw).digest() for at, raw in batch}
+        held = await asyncio.to_thread(self._ledger.known, [*digests.values()])
+        return frozenset(at for at, digest in digests.items() if digest in held)
 
     def _apply(self, raw: bytes, blocks: list[Block]) -> int | None:
         """Apply one entry; return its position if it is to be stored, and add the blocks that it makes final."""

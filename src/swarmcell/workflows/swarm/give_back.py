@@ -6,16 +6,14 @@ What lies before the first entry that a trimmed log and the ledger share stays t
 
 import asyncio
 import hashlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmcell.engine.log import READ_ENTRIES_MAX, Log
+from swarmcell.engine.log import GIVE_BACK_BYTES_MAX, READ_ENTRIES_MAX, Log, in_batches
 from swarmcell.node import ledger as ledgers
 from swarmcell.node.ledger import Ledger
 from swarmcell.workflows.swarm.view import open_swarm_log
-
-BATCH_BYTES_MAX = 8 * 1024 * 1024  # appended at once; chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +64,8 @@ async def _give_back(log: Log, book: Ledger, *, only_look: bool) -> GivenBack:
         first = (await log.health()).first
         held, lacking = lacked(book, await _shown(log, first), is_trimmed=first > 1)
         if not only_look:
-            for batch in _batches(book, lacking):
+            entries = map(book.entry, lacking)
+            for batch in in_batches(entries, entries_max=READ_ENTRIES_MAX, bytes_max=GIVE_BACK_BYTES_MAX):
                 await log.append(batch)
         return GivenBack(held=held, lacking=len(lacking), given=0 if only_look else len(lacking))
     finally:
@@ -100,17 +99,3 @@ async def _shown(log: Log, start: int) -> set[bytes]:
         shown.update(hashlib.sha256(raw).digest() for _, raw in rows)
         start = rows[-1][0] + 1
     return shown
-
-
-def _batches(book: Ledger, positions: Sequence[int]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for position in positions:
-        raw = book.entry(position)
-        if batch and (size + len(raw) > BATCH_BYTES_MAX or len(batch) >= READ_ENTRIES_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(raw)
-        size += len(raw)
-    if batch:
-        yield batch
