@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -11,7 +12,6 @@ from swarmcell import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
@@ -52,6 +52,8 @@ def _set_debug(value: bool) -> bool:
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, for programs.")]
+SiteFile = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
+Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all randomness: same seed, same result.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="Processor threads; 0 takes all.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from swarmcell.cli.common import Debug, Json, Quiet, console, next_command, print_json
+from swarmcell.cli.common import Debug, Json, Quiet, SiteFile, console, next_command, print_json
 
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
@@ -13,9 +13,7 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 def doctor(
     prepared: Annotated[Path | None, typer.Argument(help="The prepared file that you will train on.")] = None,
     join: Annotated[Path | None, typer.Option("--join", help="The swarm file that you will join.")] = None,
-    site: Annotated[
-        Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")
-    ] = None,
+    site: SiteFile = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Name or path of the identity.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -5,7 +5,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, Seed, bars, console, next_command, print_json, say
+from swarmcell.cli.common import (
+    Debug,
+    Force,
+    Identity,
+    Json,
+    Quiet,
+    Seed,
+    SiteFile,
+    bars,
+    console,
+    next_command,
+    print_json,
+    say,
+)
 from swarmcell.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +50,6 @@ Join = Annotated[
 ]
 NoPublish = Annotated[bool, typer.Option("--no-publish", help="With --join: read the others' counts, sign nothing.")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="With --join: seconds to wait for the others' counts.")]
-Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
-Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
 
 
 def evaluate(  # noqa: PLR0917 (options are arguments)
@@ -53,7 +64,7 @@ def evaluate(  # noqa: PLR0917 (options are arguments)
     join: Join = None,
     no_publish: NoPublish = False,
     wait: Wait = 0.0,
-    site: Site = None,
+    site: SiteFile = None,
     identity: Identity = None,
     seed: Seed = 0,
     json: Json = False,

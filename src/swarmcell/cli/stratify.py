@@ -10,9 +10,11 @@ from swarmcell.cli.common import (
     EXIT_INTERRUPTED,
     Debug,
     Force,
+    Identity,
     Json,
     Quiet,
     Seed,
+    SiteFile,
     bars,
     console,
     next_command,
@@ -51,8 +53,6 @@ With = Annotated[
     Path | None, typer.Option("--with", metavar="STRATA", help="Place samples in these strata (strata.safetensors).")
 ]
 Join = Annotated[Path | None, typer.Option("--join", metavar="SWARM", help="Swarm file: find strata with other sites.")]
-Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
-Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
 NoObs = Annotated[bool, typer.Option("--no-obs", help="Write no copies of the prepared files with strata in obs.")]
 
 
@@ -69,7 +69,7 @@ def stratify(  # noqa: PLR0917 (options are arguments)
     centre_sites: Centre = False,
     with_: With = None,
     join: Join = None,
-    site: Site = None,
+    site: SiteFile = None,
     identity: Identity = None,
     no_obs: NoObs = False,
     seed: Seed = 0,

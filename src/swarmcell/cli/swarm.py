@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
+from swarmcell.cli.common import Debug, Force, Json, Quiet, SiteFile, console, next_command, print_json, say
 
 if TYPE_CHECKING:
     from swarmcell.workflows.swarm.verify import Verified
@@ -50,7 +50,6 @@ def create(
 
 
 SwarmFile = Annotated[Path, typer.Argument(help="The swarm file.")]
-SiteFile = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
 Who = Annotated[str | None, typer.Option("--identity", help="Identity by which an engine of many machines knows you.")]
 Ledger = Annotated[Path | None, typer.Option("--ledger", help="Read a run's ledger.sqlite instead of the engine.")]
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarmcell.cli.common import Debug, Force, Json, Quiet, console, next_command, print_json, say
-from swarmcell.cli.swarm import SiteFile, SwarmFile, Who
+from swarmcell.cli.common import Debug, Force, Json, Quiet, SiteFile, console, next_command, print_json, say
+from swarmcell.cli.swarm import SwarmFile, Who
 from swarmcell.cli.swarm import app as swarm_app
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from swarmcell.cli.common import (
     Debug,
     Device,
     Force,
+    Identity,
     Json,
     Quiet,
     Seed,
+    SiteFile,
     Threads,
     bars,
     console,
@@ -38,8 +40,6 @@ Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the ru
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with a [study]; a swarm file will do.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off, to the very same model.")]
 Join = Annotated[Path | None, typer.Option("--join", metavar="SWARM", help="Swarm file: train with other sites.")]
-Site = Annotated[Path | None, typer.Option("--site", help="Settings of this site.  [default: site.toml, if there]")]
-Identity = Annotated[str | None, typer.Option("--identity", help="Identity that signs in the swarm.")]
 OutOfCore = Annotated[bool, typer.Option("--out-of-core", help="Read cells from disk in passes, not into memory.")]
 Start = Annotated[Path | None, typer.Option("--from", help="Released model to start from: fine-tuning.")]
 NoLocal = Annotated[bool, typer.Option("--no-local", help="In a swarm: do not fit this site's own model as well.")]
@@ -55,7 +55,7 @@ def train(  # noqa: PLR0917 (options are arguments)
     device: Device = "auto",
     resume: Resume = False,
     join: Join = None,
-    site: Site = None,
+    site: SiteFile = None,
     identity: Identity = None,
     no_local: NoLocal = False,
     out_of_core: OutOfCore = False,
